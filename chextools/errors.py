@@ -1,0 +1,9 @@
+"""The one exception that library code raises for anything a user can mend."""
+
+
+class InputError(ValueError):
+    """Input that cannot be used. The message is one line: it names the file, line or record and what is wrong."""
+
+
+class LimitError(InputError):
+    """Input that asks for more memory than a real file of its kind needs."""
