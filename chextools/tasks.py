@@ -1,0 +1,63 @@
+"""Task (pathology) names: the orders in which data sets and the study list them, and their aliases."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from chextools.errors import InputError
+
+# CheXpert's label columns, in the order of its CSV (Irvin et al. 2019), under the names that we write.
+CHEXPERT = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Airspace Opacity", "Lung Lesion", "Edema",
+    "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
+    "Support Devices",
+)  # fmt: skip
+
+# The ten localised tasks, in the study's order (Saporta et al. 2022).
+STUDY = (
+    "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Airspace Opacity", "Edema", "Consolidation",
+    "Atelectasis", "Pneumothorax", "Pleural Effusion", "Support Devices",
+)  # fmt: skip
+
+# The order of the 14 scores in the study's pickles; not CheXpert's: Lung Lesion comes before Airspace Opacity.
+STUDY_SCORES = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Airspace Opacity", "Edema",
+    "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
+    "Support Devices",
+)  # fmt: skip
+
+ALIASES = {"Lung Opacity": "Airspace Opacity"}
+
+
+def canonical(name: str) -> str:
+    """The name under which a task is written everywhere; an unknown name is its own."""
+    return ALIASES.get(name, name)
+
+
+def study_order(names: Iterable[str]) -> list[str]:
+    """Distinct tasks: the study's ten first, in its order, then the others by name."""
+    names = set(names)
+    return [task for task in STUDY if task in names] + sorted(names.difference(STUDY))
+
+
+def choose(requested: Sequence[str], available: Iterable[str], where: str) -> list[str]:
+    """The requested tasks under their canonical names, all of `available` where none is requested.
+
+    A task is accepted when it is available or one of CheXpert's: a data set may lack a known one, but a name that
+    nobody knows is a slip, refused with the closest name.
+    """
+    available = study_order(available)
+    if not requested:
+        return available
+    known = dict.fromkeys([*available, *CHEXPERT])
+    for name in map(canonical, requested):
+        if name not in known:
+            raise InputError(f"unknown task {name!r}{hint(name, known)}; {where} has {', '.join(available) or 'none'}")
+    return study_order(map(canonical, requested))
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """A suggestion such as ` (did you mean 'Edema'?)`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
