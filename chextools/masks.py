@@ -140,6 +140,18 @@ class Mask:
         """Whether the pixel in row y and column x belongs to the mask."""
         return bool(np.searchsorted(self.bounds, x * self.size[0] + y, side="right") % 2)
 
+    def box(self) -> list[int]:
+        """The smallest box around the mask, [x, y, width, height] in pixels."""
+        if not self.bounds.size:
+            return [0, 0, 0, 0]
+        height = self.size[0]
+        left, right = int(self.starts[0] // height), int((self.ends[-1] - 1) // height)
+        first, last = self.starts % height, (self.ends - 1) % height
+        whole = self.starts // height != (self.ends - 1) // height  # a run over a column's end holds both rims
+        top = 0 if whole.any() else int(first.min())
+        bottom = height - 1 if whole.any() else int(last.max())
+        return [left, top, right - left + 1, bottom - top + 1]
+
     def to_array(self) -> np.ndarray:
         """Pixels: bool [height, width]."""
         height, width = self.size
