@@ -38,10 +38,11 @@ def read_pickle(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]:
     file is checked but not built. InputError, with the path and one reason, for any file that is not such a pickle.
     """
     try:
-        found = _load(memoryview(read_bytes(path)), _Budget())
+        data = memoryview(read_bytes(path))
+        found = _load(data, _Budget(len(data)))
         if type(found) is not dict:
             raise InputError("the pickle holds no dict")
-        budget = _Budget()
+        budget = _Budget(len(data))
         return {key: _value(found[key], budget) for key in keys if key in found}
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
@@ -89,7 +90,7 @@ def zip_members(archive: memoryview) -> dict[str, Member]:
         count, size, position = struct.unpack_from("<10xHII", archive, end)
         stop = position + size
         if stop > end:
-            raise InputError("truncated: the zip archive's directory is not where it should be")
+            raise InputError("truncated or damaged zip archive")
         for _ in range(count):
             head = struct.unpack_from("<4s4xHH4xIIIHHH8xI", archive, position)
             signature, flags, method, crc, packed, unpacked, *lengths, start = head
@@ -111,11 +112,13 @@ def zip_members(archive: memoryview) -> dict[str, Member]:
 
 
 class _Budget:
-    """What is left to one file of opcodes and of bytes to go through again."""
+    """What is left to a file of `size` bytes: of opcodes, and of bytes to unpack or go through again."""
 
-    def __init__(self):
+    __slots__ = ("bytes", "nested", "steps")
+
+    def __init__(self, size: int):
         self.steps = MAX_OPCODES
-        self.bytes = 2 * MAX_FILE
+        self.bytes = 4 * size
         self.nested = False
 
     def step(self) -> None:
@@ -126,13 +129,13 @@ class _Budget:
     def spend(self, count: int) -> None:
         self.bytes -= count
         if self.bytes < 0:
-            raise LimitError(f"refused: the pickle unpacks to more than {2 * MAX_FILE} bytes")
+            raise LimitError("refused: the pickle unpacks to many times its size")
 
 
 class _Storage:
     """A run of numbers in the file; a torch file gives its bytes after all its pickles."""
 
-    __slots__ = ("type", "count", "data")
+    __slots__ = ("count", "data", "type")
 
     def __init__(self, type: str, count: int):
         self.type, self.count, self.data = type, count, None
@@ -271,8 +274,10 @@ def _encode(machine: _Machine, text: str, encoding: str) -> memoryview:
 
 
 def _dtype(machine: _Machine, name: str, *flags) -> np.dtype:
+    if type(name) is not str:
+        raise TypeError
     if name not in _NUMPY_TYPES:
-        raise InputError(f"refused: an array of type {_shown(str(name)) if type(name) is str else 'unknown'}; {ONLY}")
+        raise InputError(f"refused: an array of type {_shown(name)}; {ONLY}")
     return _NUMPY_TYPES[name]
 
 
@@ -314,7 +319,7 @@ _KNOWN = _known()
 class _Machine:
     """Runs the pickles that follow one another in `data`. `storages`: those of the torch file whose pickle this is."""
 
-    __slots__ = ("data", "position", "budget", "storages", "stack", "marks", "memo")
+    __slots__ = ("budget", "data", "marks", "memo", "position", "stack", "storages")
 
     def __init__(self, data: memoryview, budget: _Budget, storages: dict[str, _Storage] | None = None):
         self.data, self.budget, self.storages = data, budget, storages
@@ -357,7 +362,7 @@ class _Machine:
         start = self.position
         end = bytes(self.data[start : start + 256]).find(b"\n")
         if end < 0:
-            raise InputError("truncated: a name has no end")
+            raise InputError("truncated or damaged: a name has no end")
         self.position += end + 1
         return str(self.data[start : start + end], "utf-8", "replace")
 
@@ -383,6 +388,9 @@ class _Machine:
         if not 2 <= self.number(1) <= 5:
             raise InputError("not a pickle of protocol 2 to 5")
 
+    def frame(self) -> None:
+        self.position -= len(self.take(self.number(8)))
+
     def long(self) -> None:
         width = self.number(1)
         if width > 16:
@@ -399,9 +407,11 @@ class _Machine:
 
     def update(self, items: list) -> None:
         target, keys = self.stack[-1], items[::2]
-        # A deeply nested tuple as key could overflow C's stack when it is hashed.
-        if type(target) is not dict or len(items) % 2 or not all(type(k) in (str, int, float, bool) for k in keys):
+        if type(target) is not dict or len(items) % 2:
             raise TypeError
+        # To hash a deeply nested tuple overflows C's stack, and large numbers can be made to collide.
+        if not all(type(key) is str or (type(key) is int and abs(key) < 2**31) for key in keys):
+            raise InputError("refused: a dict key that is neither a string nor a small integer")
         target.update(zip(keys, items[1::2]))
 
     def name(self, module: str, name: str) -> None:
@@ -470,7 +480,7 @@ _OPCODES: dict[int, Callable[[_Machine], Any]] = {
     ord(code): opcode
     for code, opcode in {
         "\x80": _Machine.protocol,
-        "\x95": lambda m: m.data[m.position + 8 :][m.number(8) - 1],  # FRAME: must not claim more than there is
+        "\x95": _Machine.frame,
         "(": _Machine.mark,
         "0": lambda m: m.stack.pop() if m.stack else m.to_mark(),  # POP takes a mark, too
         "1": _Machine.to_mark,

@@ -1,0 +1,114 @@
+"""Output files that are complete as soon as they exist."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from chextools.errors import InputError
+
+_MARK = ".chextmp-"
+_STALE_SECONDS = 24 * 3600  # another host's temporary may still be in use; after a day it is not
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False) -> Iterator[BinaryIO]:
+    """Open `path` for writing; it comes into being, whole, when the block ends without an error.
+
+    Bytes go to a temporary file in the same folder, which is then renamed: this holds after kill -9 and on NFS.
+    A target that is no regular file (/dev/stdout, a FIFO) is written through. Modes follow the umask; a symbolic
+    link keeps pointing where it did.
+
+    Raises InputError if the file exists and `force` is not given, or if it cannot be written there.
+    """
+    check_target(path, force)
+    if _is_special(path):
+        try:
+            with open(path, "wb") as stream:
+                yield stream
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        return
+    target = Path(os.path.realpath(path))
+    _remove_stale(target)
+    temporary = target.with_name(f".{target.name[:100]}{_MARK}{socket.gethostname()}-{os.getpid()}")
+    try:
+        try:
+            with open(temporary, "xb") as stream:
+                yield stream
+                stream.flush()
+                if sync:
+                    os.fsync(stream.fileno())
+            if force:
+                os.replace(temporary, target)
+            else:
+                os.link(temporary, target)  # fails, unlike rename, if somebody made the target meanwhile
+        except FileExistsError:
+            raise InputError(f"{path}: exists; use --force to replace it") from None
+        except OSError as error:
+            if error.filename not in (None, str(temporary), str(target)):
+                raise  # not about this file
+            raise InputError(f"{path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_target(path: str | os.PathLike, force: bool = False) -> None:
+    """Raise InputError unless a file can be made at `path`: what can be known before hours of work."""
+    target = Path(os.path.realpath(path))
+    if _is_special(path):
+        return
+    if target.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: the folder {target.parent} does not exist")
+    if target.exists() and not force:
+        raise InputError(f"{path}: exists; use --force to replace it")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write in {target.parent}")
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """The output folder, made where it does not exist. Raises InputError if it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    return Path(path)
+
+
+def _is_special(path: str | os.PathLike) -> bool:
+    """A device, pipe or socket, or a name under /dev/fd for whatever is open there: to be written through."""
+    if str(path).startswith(("/dev/", "/proc/")):
+        return True
+    try:
+        return not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode)
+    except OSError:
+        return False
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what a killed run left of this target: its process is gone, or it is a day old."""
+    prefix = f".{target.name[:100]}{_MARK}"
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(target.parent):
+            if entry.name.startswith(prefix) and _is_stale(entry, entry.name[len(prefix) :]):
+                os.unlink(entry.path)
+
+
+def _is_stale(entry: os.DirEntry, owner: str) -> bool:
+    host, _, process = owner.rpartition("-")
+    if host == socket.gethostname() and process.isdigit() and int(process) != os.getpid():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+    return time.time() - entry.stat().st_mtime > _STALE_SECONDS

@@ -1,0 +1,92 @@
+"""Work on several processes, in order, with bounded memory; and how many processes are ours to use."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from chextools.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LOGIN_NODE_JOBS = 4
+
+
+def default_jobs() -> int:
+    """Processes to use: what Slurm granted, else the cores we may run on, at most four outside Slurm."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if granted.isdigit() and int(granted) > 0:
+        return int(granted)
+    return max(1, min(_affinity(), _cgroup_quota(), LOGIN_NODE_JOBS))
+
+
+def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Iterator[R]:
+    """`map(function, items)` on `jobs` processes: same results, same order, `ahead` items in flight per process.
+
+    With one job there is no process. Workers leave Ctrl-C to the parent, and end when it does, however it ends.
+    """
+    items = iter(items)
+    first = list(itertools.islice(items, 2))
+    items = itertools.chain(first, items)
+    if jobs <= 1 or len(first) < 2:
+        yield from map(function, items)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=_start_worker)
+    waiting: deque = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= jobs * ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise InputError("a worker process was killed (out of memory?); try fewer with --jobs") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    import multiprocessing
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cgroup_quota() -> int:
+    """Cores that the control group's quota amounts to (versions 2 and 1), rounded up; no limit is a large number."""
+    for quota_file, period_file in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            words = Path(quota_file).read_text().split() + (Path(period_file).read_text().split() if period_file else [])
+            quota, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if quota > 0 and period > 0:
+            return math.ceil(quota / period)
+    return 1 << 20
