@@ -1,0 +1,257 @@
+"""What every command shares: exit codes, signals, one-line errors, where records go. See chextools(7)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from chextools import __version__
+from chextools.errors import InputError
+
+if TYPE_CHECKING:  # start-up: `--help` imports none of it
+    from chextools.records import Failure, Located
+
+PROGRESS_SECONDS = 60
+
+
+class Stopped(BaseException):
+    """A signal to die of, after cleaning up."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+class Failed(Exception):
+    """The command did what it could, but something failed: exit 1 with this line."""
+
+
+class Command(click.Command):
+    """A click command with -h, --version, -q and -v, an example, and the contract's errors."""
+
+    def __init__(self, name: str, *, example: str, **attributes):
+        self.example = example
+        attributes.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
+        super().__init__(name, **attributes)
+        self.params += [
+            click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set, help="Only errors."),
+            click.Option(
+                ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set, help="Say more on stderr."
+            ),
+            click.Option(
+                ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version,
+                help="Print the version and exit.",
+            ),
+        ]  # fmt: skip
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example"):
+            for line in self.example.strip().splitlines():
+                formatter.write(f"  {line}\n")
+        formatter.write_paragraph()
+        formatter.write_text(f"See also: man {self.name}, man chextools.")
+
+
+def command(name: str, example: str) -> Callable[[Callable], Command]:
+    """Make a function a command; its docstring is the help."""
+    return click.command(name, cls=Command, example=example)
+
+
+def run(command: Command) -> NoReturn:
+    """Run a command as a process and exit as the contract says: 0, 1, 2, or dead of a signal."""
+    program = command.name
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = command.main(prog_name=program, standalone_mode=False) or 0
+        _flush_stdout()
+    except click.UsageError as error:
+        code = 2
+        _say(program, "error", f"{error.format_message()} (see {program} --help)")
+    except click.ClickException as error:
+        code = 1
+        _say(program, "error", error.format_message())
+    except (InputError, Failed) as error:
+        code = 1
+        _say(program, "error", str(error))
+    except MemoryError:
+        code = 1
+        _say(program, "error", "out of memory; try fewer with --jobs")
+    except (KeyboardInterrupt, click.Abort):
+        code = _die(signal.SIGINT)
+    except Stopped as stop:
+        code = _die(stop.number)
+    except OSError as error:
+        code = 1
+        _say(program, "error", f"{error.filename or 'input/output'}: {error.strerror or error}")
+    if code and sys.stdout is not None:
+        _discard(sys.stdout)
+    sys.exit(code)
+
+
+def default_inputs(context: click.Context, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The inputs, else stdin; a terminal there means that nothing was given: the help, exit 2."""
+    if inputs:
+        return inputs
+    if sys.stdin is None or sys.stdin.isatty():
+        print(context.get_help(), file=sys.stderr)
+        context.exit(2)
+    return ("-",)
+
+
+def stdin() -> object:
+    """Binary stdin; empty where it is closed."""
+    import io
+
+    return io.BytesIO() if sys.stdin is None else sys.stdin.buffer
+
+
+@contextlib.contextmanager
+def output(path: str | None, force: bool = False) -> Iterator[Callable[[str], None]]:
+    """Where results go: a function that writes text to stdout, or to a file that appears when the block ends."""
+    if path is None:
+        yield _write_stdout
+        _flush_stdout()
+    else:
+        from chextools.files import atomic
+
+        with atomic(path, force) as stream:
+            yield lambda text: stream.write(text.encode("ascii")) and None
+
+
+class Tally:
+    """Passes records on, says which failed, and in the end fails if any did."""
+
+    def __init__(self, fail_fast: bool = False):
+        self.fail_fast = fail_fast
+        self.seen = self.failed = 0
+
+    def passing(self, items: Iterable[Located | Failure]) -> Iterator[dict]:
+        """The records among the items. A record with failed tasks passes, and counts as failed."""
+        import logging
+
+        from chextools.records import Failure
+
+        log = logging.getLogger(__name__)
+        for item in items:
+            self.seen += 1
+            if isinstance(item, Failure):
+                problems = [f"{item.where}: {item.reason}; skipped"]
+            else:
+                problems = [f"{item.where}: {task}: {why}" for task, why in item.record.get("failed", {}).items()]
+                for task, flag in item.record.get("flags", {}).items():
+                    log.warning("%s: %s: the heatmap is %s", item.where, task, flag)
+            for problem in problems:
+                log.warning("%s", problem)
+            if problems:
+                self.failed += 1
+                if self.fail_fast:
+                    raise Failed(f"stopped at the first failure (--fail-fast), after {self.seen - 1} records")
+            if not isinstance(item, Failure):
+                yield item.record
+
+    def finish(self) -> None:
+        """Raise Failed if any record failed."""
+        if self.failed:
+            raise Failed(f"{self.failed} of {self.seen} records failed")
+
+
+def progress(items: Iterable, unit: str) -> Iterator:
+    """Pass items on, with a bar if stderr is a terminal, else a line a minute."""
+    import logging
+    import time
+
+    log = logging.getLogger(__name__)
+    if not log.isEnabledFor(logging.WARNING):
+        yield from items
+    elif sys.stderr is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, unit=f" {unit}", file=sys.stderr, leave=False, dynamic_ncols=True)
+    else:
+        start = said = time.monotonic()
+        for number, item in enumerate(items, 1):
+            yield item
+            if (now := time.monotonic()) - said >= PROGRESS_SECONDS:
+                said = now
+                log.warning("%d %s so far, %.1f a second", number, unit, number / (now - start))
+
+
+def _set(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Set up messages once -q and -v are both known."""
+    context.meta[parameter.name] = value
+    if len(context.meta.keys() & {"quiet", "verbose"}) == 2 and not context.resilient_parsing:
+        import logging
+
+        level = logging.ERROR if context.meta["quiet"] else logging.INFO if context.meta["verbose"] else logging.WARNING
+        handler = logging.Handler()
+        handler.emit = lambda record: _say(context.command.name, record.levelname.lower(), record.getMessage())
+        root = logging.getLogger("chextools")
+        root.handlers, root.propagate = [handler], False
+        root.setLevel(level)
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        print(f"{context.command.name} (chextools) {__version__}")
+        context.exit()
+
+
+def _say(program: str, level: str, message: str) -> None:
+    """One line on stderr, whatever the message holds. That stderr is broken is no reason to fail."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        line = f"{program}: {level}: {printable}\n"
+        sys.stderr.buffer.write(line.encode("utf-8", "backslashreplace"))
+        sys.stderr.buffer.flush()
+
+
+def _write_stdout(text: str) -> None:
+    with _stdout_errors():
+        sys.stdout.buffer.write(text.encode("ascii"))
+        sys.stdout.buffer.flush()  # a reader downstream works on this record while we make the next
+
+
+def _flush_stdout() -> None:
+    if sys.stdout is not None:
+        with _stdout_errors():
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _stdout_errors() -> Iterator[None]:
+    """A reader that went away is SIGPIPE, as for any filter; another error names stdout."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise Stopped(signal.SIGPIPE) from None
+    except (OSError, AttributeError) as error:
+        raise Failed(f"stdout: {getattr(error, 'strerror', None) or 'closed'}") from None
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise Stopped(number)
+
+
+def _die(number: int) -> int:
+    """Die of the signal itself, so that the shell sees it and its loops stop."""
+    if sys.stdout is not None:
+        _discard(sys.stdout)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number  # if the signal is blocked
+
+
+def _discard(stream: object) -> None:
+    """Forget what is buffered, so that the interpreter's last flush cannot fail once more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,68 @@
+"""The options that commands share: the same name, letter and meaning everywhere, defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+
+Decorator = Callable[[Callable], Callable]
+
+
+class Shard(click.ParamType):
+    """I/N: part I of N, counted from 1."""
+
+    name = "I/N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        part, _, parts = str(value).partition("/")
+        if part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts):
+            return int(part), int(parts)
+        self.fail(f"{value!r} is not I/N with 1 <= I <= N.", param, ctx)
+
+
+def inputs(metavar: str) -> Decorator:
+    """Positional inputs; none means stdin."""
+    return click.argument("inputs", nargs=-1, metavar=metavar)
+
+
+def output(what: str) -> Decorator:
+    return click.option("-o", "--output", metavar="FILE", help=f"Write {what} to FILE instead of stdout.")
+
+
+def force() -> Decorator:
+    return click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
+
+
+def jobs() -> Decorator:
+    return click.option(
+        "-j", "--jobs", type=click.IntRange(min=1), metavar="N",
+        help="Processes. [default: what Slurm granted, else the cores, at most 4]",
+    )  # fmt: skip
+
+
+def seed() -> Decorator:
+    return click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N",
+        help="Seed of all that is random.",
+    )  # fmt: skip
+
+
+def shard() -> Decorator:
+    return click.option("--shard", type=Shard(), help="Take only part I of N of the records, chosen by id.")
+
+
+def fail_fast() -> Decorator:
+    return click.option("--fail-fast", is_flag=True, help="Stop at the first record that fails.")
+
+
+def tasks() -> Decorator:
+    return click.option(
+        "--task", "tasks", multiple=True, metavar="TASK", help="Only this task; may be repeated. [default: all]"
+    )
+
+
+def output_format(choices: Sequence[str], help: str) -> Decorator:
+    return click.option(
+        "--format", "output_format", type=click.Choice(choices), default=choices[0], show_default=True, help=help
+    )

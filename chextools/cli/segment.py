@@ -1,0 +1,85 @@
+"""chex-segment: options to `chextools.segment`."""
+
+from __future__ import annotations
+
+import click
+
+from chextools.cli import base, options
+
+EXAMPLE = """
+chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-segment > masks.jsonl
+chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocalize -o masks.json
+"""
+
+
+class Threshold(click.ParamType):
+    """otsu, a number in [0, 1], or a file."""
+
+    name = "otsu|NUMBER|FILE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if value is None or value == "otsu":
+            return value
+        try:
+            number = float(str(value))
+        except ValueError:
+            return str(value)
+        if not 0 <= number <= 1:
+            self.fail(f"{value} is not in [0, 1].", param, ctx)
+        return number
+
+
+@base.command("chex-segment", EXAMPLE)
+@options.inputs("[INPUT]...")
+@click.option("--threshold", type=Threshold(), default="otsu", show_default=True,
+              help="Otsu's threshold; one for all tasks; or one per task from chex-tune or tuning_results.csv.")
+@click.option("--cutoff", metavar="FILE", help="Empty masks where a score is below its task's cutoff: "
+              "FILE from chex-tune, or probability_tuning_results.csv.")
+@click.option("--smooth", type=click.IntRange(min=1), default=1, metavar="K",
+              help="Smooth the upsampled heatmap with a box of K x K pixels. [default: off]")
+@click.option("--sign", type=click.Choice(["positive", "abs", "raw"]),
+              help="Which evidence counts in a signed heatmap. [default: positive; raw for the study's pickles]")
+@options.tasks()
+@options.output_format(["jsonl", "chexlocalize", "coco"], "Records, the study's JSON by image and task, or COCO.")
+@options.output("the masks")
+@options.force()
+@options.jobs()
+@options.shard()
+@options.fail_fast()
+@click.pass_context
+def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_format, output, force, jobs, shard,
+            fail_fast):  # fmt: skip
+    """Turn heatmaps, or radiologists' outlines, into masks.
+
+    INPUT: records with heatmaps (JSON Lines, - for stdin); a folder, searched recursively, of .npz heatmaps or of the
+    study's ID_TASK_map.pkl; or an annotations JSON. Told apart by content. Writes the records with "masks" (COCO RLE).
+    """
+    inputs = base.default_inputs(context, inputs)
+
+    from chextools import formats, segment, streams
+    from chextools.inputs import read_all
+    from chextools.parallel import default_jobs
+
+    if threshold == "otsu":
+        threshold = None
+    elif isinstance(threshold, str):
+        threshold = segment.read_thresholds(threshold)
+    with base.output(output, force) as write:
+        items = streams.select_shard(read_all(inputs, base.stdin()), shard)
+        items, wanted = streams.select_tasks(items, tasks)
+        settings = segment.Settings(
+            threshold=threshold,
+            cutoffs=segment.read_cutoffs(cutoff) if cutoff else {},
+            smooth=smooth,
+            sign=sign,
+            tasks=wanted,
+        )
+        tally = base.Tally(fail_fast)
+        results = base.progress(segment.segment(items, settings, jobs or default_jobs()), "images")
+        for text in formats.write(tally.passing(results), output_format, wanted):
+            write(text)
+    tally.finish()
+
+
+def main() -> None:
+    base.run(command)
