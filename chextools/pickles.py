@@ -87,9 +87,9 @@ def zip_members(archive: memoryview) -> dict[str, Member]:
     end += max(0, len(archive) - 22 - 65535)
     members = {}
     try:
-        count, size, position = struct.unpack_from("<10xHII", archive, end)
+        count, size, position, comment = struct.unpack_from("<10xHIIH", archive, end)
         stop = position + size
-        if stop > end:
+        if stop > end or end + 22 + comment > len(archive):
             raise InputError("truncated or damaged zip archive")
         for _ in range(count):
             head = struct.unpack_from("<4s4xHH4xIIIHHH8xI", archive, position)
@@ -389,7 +389,11 @@ class _Machine:
             raise InputError("not a pickle of protocol 2 to 5")
 
     def frame(self) -> None:
-        self.position -= len(self.take(self.number(8)))
+        """A frame only announces the length of what follows: look, and stay."""
+        length = self.number(8)
+        start = self.position
+        self.take(length)
+        self.position = start
 
     def long(self) -> None:
         width = self.number(1)

@@ -6,6 +6,7 @@ A record that cannot be used does not end the stream: readers yield `Failure` in
 from __future__ import annotations
 
 import json
+import logging
 import math
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 from chextools import tasks
 from chextools.errors import InputError
+
+log = logging.getLogger(__name__)
 
 # The order in which keys are written; what other tools added follows, untouched.
 KEYS = (
@@ -147,6 +150,20 @@ def unique(items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
 def in_shard(identifier: str, shard: tuple[int, int] | None) -> bool:
     """Whether shard I of N (1-based) takes this id: a property of the id alone, however the list is cut."""
     return shard is None or zlib.crc32(identifier.encode("utf-8", "surrogateescape")) % shard[1] == shard[0] - 1
+
+
+def select_shard(items: Iterable[Located | Failure], shard: tuple[int, int] | None) -> Iterator[Located | Failure]:
+    """The part of the items that shard I of N takes; every shard reports what could not even be read."""
+    if shard is None:
+        yield from items
+        return
+    taken = seen = 0
+    for item in items:
+        seen += 1
+        if isinstance(item, Failure) or in_shard(item.record["id"], shard):
+            taken += 1
+            yield item
+    log.warning("shard %d/%d: %d of %d records", *shard, taken, seen)
 
 
 def _refuse_constant(name: str) -> None:

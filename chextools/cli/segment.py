@@ -56,7 +56,7 @@ def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_form
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import formats, segment, streams
+    from chextools import formats, records, segment
     from chextools.inputs import read_all
     from chextools.parallel import default_jobs
 
@@ -65,8 +65,8 @@ def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_form
     elif isinstance(threshold, str):
         threshold = segment.read_thresholds(threshold)
     with base.output(output, force) as write:
-        items = streams.select_shard(read_all(inputs, base.stdin()), shard)
-        items, wanted = streams.select_tasks(items, tasks)
+        items = records.select_shard(read_all(inputs, base.stdin()), shard)
+        items, wanted = segment.select_tasks(items, tasks)
         settings = segment.Settings(
             threshold=threshold,
             cutoffs=segment.read_cutoffs(cutoff) if cutoff else {},
