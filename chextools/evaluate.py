@@ -102,6 +102,18 @@ def read_truth(items: Iterable[Located | Failure], where: str) -> Truth:
     return Truth(found, tasks.study_order(names), failures)
 
 
+def peek(items: Iterable[Located | Failure], where: str) -> tuple[dict, Iterable[Located | Failure]]:
+    """The first usable prediction, and all items. Raises InputError if there is none."""
+    items = iter(items)
+    seen = []
+    for item in items:
+        seen.append(item)
+        if isinstance(item, Located):
+            return item.record, itertools.chain(seen, items)
+    reason = f"none of {len(seen)} records could be read ({seen[0].where}: {seen[0].reason})" if seen else "no records"
+    raise InputError(f"{where}: {reason}")
+
+
 def metrics_of(record: dict) -> frozenset[str]:
     """The metrics that a prediction like this one allows."""
     metrics = set()

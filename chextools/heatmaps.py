@@ -10,6 +10,7 @@ import io
 import math
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections import Counter
@@ -132,11 +133,11 @@ def _read_npz(data: memoryview) -> Heatmaps:
             raise InputError(f"{name} is {found.dtype.name} {list(found.shape)}, which is not what heatmaps have")
         return found
 
-    def strings(name: str, ndim: int, default: Any = None) -> Any:
-        try:
-            return array(name, "U", ndim, np.array(default) if default is not None else None).tolist()
-        except ValueError as error:
-            raise error if isinstance(error, InputError) else InputError(f"{name} holds no text") from None
+    def strings(name: str, ndim: int, default: str | None = None) -> Any:
+        found = array(name, "U", ndim, None if default is None else np.array(default))
+        if (found.ravel().view(np.uint32) > sys.maxunicode).any():
+            raise InputError(f"{name} holds no text")
+        return found.tolist()
 
     maps, names = array("maps", "f", 3), [tasks.canonical(name) for name in strings("tasks", 1)]
     scores = array("scores", "f", 1, np.full(len(names), math.nan))
