@@ -231,7 +231,8 @@ class _Prediction:
 def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int = 0) -> Evaluation:
     """Tables, replicates and summary of all metrics.
 
-    failed: predictions that could not be read; every summary row counts them, as they may have changed its number.
+    failed: records, predictions or truth, that could not be read; every summary row counts them, as they may have
+    changed its number.
     """
     by_id = {row.id: row for row in rows}
     missing = sorted(truth.records.keys() - by_id.keys())
@@ -245,7 +246,7 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
         by_id[identifier] = _row(None, truth.records[identifier], settings)
     rows = [by_id[identifier] for identifier in sorted(by_id)]
     kept = _predicted_tasks(rows, settings.tasks)
-    return _Summary(rows, [settings.tasks[k] for k in kept], kept, settings, failed + len(truth.failures)).evaluation()
+    return _Summary(rows, [settings.tasks[k] for k in kept], kept, settings, failed).evaluation()
 
 
 def _cxrs(ids: Sequence[str]) -> str:

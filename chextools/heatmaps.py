@@ -293,6 +293,10 @@ class HeatmapFolder:
     def ids(self) -> list[str]:
         return list(self.files)
 
+    def reference(self, id: str) -> str:
+        """What a record's "heatmap" holds to name this image's heatmaps; `open_heatmap` reads it."""
+        return str(*self.files[id].values()) if self.kind == "npz" else f"{self.path}#{id}"
+
     def read(self, id: str) -> Heatmaps:
         """All heatmaps of an image. Of pickles, those that cannot be used are in `failed`, unless that is all."""
         if id not in self.files:
@@ -371,7 +375,15 @@ def _files(root: Path) -> Iterator[Path]:
 
 # One heatmap of a record
 
-_indexed = functools.lru_cache(maxsize=8)(index_folder)
+
+@functools.lru_cache(maxsize=8)
+def _indexed(path: str, absolute: str) -> HeatmapFolder:
+    return index_folder(path)
+
+
+def open_folder(path: str) -> HeatmapFolder:
+    """`index_folder`, done once per process."""
+    return _indexed(path, os.path.abspath(path))
 
 
 def open_heatmap(reference: str) -> Heatmaps:
@@ -382,7 +394,7 @@ def open_heatmap(reference: str) -> Heatmaps:
     """
     if not os.path.isfile(reference):
         cuts = [(reference[: hash.start()], reference[hash.end() :]) for hash in re.finditer("#", reference)]
-        folders = [(_indexed(os.path.abspath(folder)), id) for folder, id in cuts if os.path.isdir(folder)]
+        folders = [(open_folder(folder), id) for folder, id in cuts if os.path.isdir(folder)]
         for folder, id in folders:
             if id in folder or len(folders) == 1:
                 return folder.read(id)

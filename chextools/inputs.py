@@ -39,7 +39,8 @@ def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
     elif _is_heatmap(source):
         from chextools import heatmaps
 
-        yield from _located(source, [heatmaps.record_of(source)])
+        identifier, _ = heatmaps.split_name(source) or (PurePath(source).stem, "")
+        yield from _located(source, [{"id": identifier, "heatmap": source}])
     else:
         with open_input(source) as stream:
             yield from _read_stream(stream, source)
@@ -96,8 +97,8 @@ def _is_heatmap(path: str) -> bool:
 def _read_folder(path: str) -> Iterator[Located | Failure]:
     from chextools import heatmaps
 
-    folder = heatmaps.index_folder(path)
-    yield from _located(path, ({"id": i, "heatmap": folder.reference(i)} for i in folder.ids))
+    folder = heatmaps.open_folder(path)
+    yield from _located(path, ({"id": i, "heatmap": folder.reference(i)} for i in folder))
 
 
 def _located(name: str, items) -> Iterator[Located | Failure]:

@@ -164,7 +164,8 @@ def read_cutoffs(path: str) -> dict[str, float]:
     def best(rows: list[dict]) -> object:
         if "mIoU" not in rows[0]:
             return rows[0]["cutoff" if "cutoff" in rows[0] else "prob_threshold"]
-        return max(rows, key=lambda row: _number(row["mIoU"], path))["prob_threshold"]
+        # A cutoff that leaves nothing to measure has no mIoU; the first of equals wins.
+        return max(rows, key=lambda row: _number(row["mIoU"], path) if row["mIoU"] else -1)["prob_threshold"]
 
     return _read_settings(path, "cutoff", best)
 

@@ -95,7 +95,7 @@ class Surface:
 
     def argmax(self) -> tuple[int, int]:
         """(y, x) of the greatest pixel; of equal ones the first in row-major order."""
-        boxes = self._boxes(np.flatnonzero(self._above >= self.maximum)) if self._solvable else None
+        boxes = self._boxes(self._peaks(self._highest, self.maximum - self._slack)) if self._solvable else None
         if boxes is not None:
             y, x, v = boxes
             y, x = (np.broadcast_to(a, v.shape)[v == self.maximum] for a in (y, x))
@@ -238,7 +238,8 @@ class Surface:
             block = slice(k, k + step)
             need = above[block] - p * along[block]
             slope = down[block] + p * twist[block]
-            where = need / slope
+            with np.errstate(divide="ignore", invalid="ignore"):  # level columns: beyond either end, or doubtful
+                where = need / slope
             np.maximum(where, np.float32(-0.5), out=where)
             np.minimum(where, last[block], out=where)
             turn = np.ceil(where)

@@ -130,7 +130,7 @@ class Tally:
 
     def __init__(self, fail_fast: bool = False):
         self.fail_fast = fail_fast
-        self.seen = self.failed = 0
+        self.seen = self.failed = self.skipped = 0
 
     def passing(self, items: Iterable[Located | Failure]) -> Iterator[dict]:
         """The records among the items. A record with failed tasks passes, and counts as failed."""
@@ -143,6 +143,7 @@ class Tally:
             self.seen += 1
             if isinstance(item, Failure):
                 problems = [f"{item.where}: {item.reason}; skipped"]
+                self.skipped += 1
             else:
                 problems = [f"{item.where}: {task}: {why}" for task, why in item.record.get("failed", {}).items()]
                 for task, flag in item.record.get("flags", {}).items():

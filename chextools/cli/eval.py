@@ -71,7 +71,7 @@ def command(context, inputs, truth, metrics, slice_, replicates, resample, seed,
                                  seed, resample)  # fmt: skip
     measured = evaluate.measure(items, known, settings, jobs or default_jobs())
     rows = [record["row"] for record in tally.passing(base.progress(measured, "CXRs"))]
-    result = evaluate.summarise(rows, known, settings, tally.failed)
+    result = evaluate.summarise(rows, known, settings, tally.skipped)
 
     if per_image:
         with base.output(per_image, force) as write:

@@ -1,0 +1,51 @@
+"""Packaging. `bin/` names the commands; an sdist carries all that a checkout has."""
+
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
+
+ROOT = Path(__file__).parent
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("chex-*"))
+
+
+class WholeSdist(sdist):
+    """An sdist with the launchers, manual and tests, so that it builds, runs and passes its tests like a checkout."""
+
+    def add_defaults(self):
+        super().add_defaults()
+        for folder in ("bin", "man", "tests"):
+            files = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+            self.filelist.extend(sorted(str(path.relative_to(ROOT)) for path in files))
+
+
+setup(
+    name="chextools",
+    version=next(
+        line.split('"')[1] for line in (ROOT / "chextools/__init__.py").read_text().splitlines() if "__version__" in line
+    ),
+    description="Tell whether a chest X-ray classifier looks where radiologists look",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["chextools", "chextools.*"]),
+    install_requires=[
+        "click>=8.1",
+        "numpy>=1.26",
+        "pillow>=11.2.1",  # older ones draw polygons a few pixels differently from the study's masks
+        "pycocotools>=2.0.7",
+        "scipy>=1.11",
+        "torch>=2.2",
+        "torchvision>=0.17",
+        "tqdm>=4.60",
+    ],
+    extras_require={"test": ["pytest>=8", "hypothesis>=6.100"]},
+    entry_points={
+        "console_scripts": [f"{name} = chextools.cli.{name.removeprefix('chex-')}:main" for name in COMMANDS]
+    },
+    data_files=[(f"share/man/man{n}", sorted(glob(f"man/man{n}/*.{n}", root_dir=ROOT))) for n in (1, 7)],
+    cmdclass={"sdist": WholeSdist},
+    classifiers=["Environment :: Console", "Intended Audience :: Science/Research", "Programming Language :: Python :: 3"],
+)

@@ -1,0 +1,86 @@
+"""What tests share: the two oracles, tools that may be missing, and commands run in process or for real."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "data"
+SHARED = ROOT.parent / "shared"  # larger real and made-up data that users do not have
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("chex-*"))
+
+
+def need_tool(name: str) -> str:
+    """The path of a program that a test needs. Without it the test is skipped, but fails in CI."""
+    found = shutil.which(name)
+    if not found:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
+    return found
+
+
+def need_shared(name: str) -> Path:
+    """A path of the shared data; the test is skipped where it is not there."""
+    if not (SHARED / name).exists():
+        pytest.skip(f"no shared data ({name})")
+    return SHARED / name
+
+
+@pytest.fixture(scope="session", params=["oracle-small", "oracle"])
+def oracle(request) -> Path:
+    """A data set in the study's formats, with what the study's own scripts make of it under expected/."""
+    return DATA / "oracle-small" if request.param == "oracle-small" else need_shared("oracle")
+
+
+@pytest.fixture(scope="session")
+def small() -> Path:
+    return DATA / "oracle-small"
+
+
+def launcher(command: str) -> list[str]:
+    """How to start a command as a process of its own, with this Python."""
+    return [sys.executable, str(ROOT / "bin" / command)]
+
+
+def run(command: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+    """Run a command as a process; stdin is empty unless given. Output is bytes."""
+    options.setdefault("input", b"")
+    if "stdin" in options:
+        del options["input"]
+    options.setdefault("stdout", subprocess.PIPE)
+    options.setdefault("stderr", subprocess.PIPE)
+    return subprocess.run([*launcher(command), *map(str, arguments)], timeout=120, **options)
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch):
+    """Run a command in this process, which saves its start-up: `cli("chex-segment", "maps", stdin=...)`."""
+
+    def call(command: str, *arguments: object, stdin: bytes = b"") -> Result:
+        module = importlib.import_module("chextools.cli." + command.removeprefix("chex-"))
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", [command, *map(str, arguments)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            with pytest.raises(SystemExit) as stop:
+                module.main()
+        return Result(stop.value.code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode())
+
+    return call

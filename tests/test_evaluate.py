@@ -1,0 +1,252 @@
+"""chex-eval against the study's own tables, to the digit, and where it goes beyond them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from chextools import bootstrap
+from chextools.masks import Mask
+
+
+def rows(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def by_task(text: str, metric: str) -> dict[str, dict]:
+    return {row["task"]: row for row in rows(text) if row["metric"] == metric}
+
+
+# Arguments of chex-eval, relative to the oracle, and the folder of the study's tables that must come out.
+CASES = {
+    "tp-iou": (["expected/seg_otsu.json", "--metric", "iou"], "expected/tp", "iou"),
+    "tp-hit": (["maps", "--metric", "hit"], "expected/tp", "hitmiss"),
+    "full-iou": (["expected/seg_otsu.json", "--metric", "iou", "--slice", "full"], "expected/full", "iou"),
+    "hb-iou": (["expected/seg_tuned.json", "--metric", "iou", "--human"], "expected/hb", "iou_humanbenchmark"),
+    "hb-hit": (["gt_points.json", "--metric", "hit", "--human"], "expected/hb", "hitmiss_humanbenchmark"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tables_equal_the_study(cli, oracle, tmp_path, case):
+    (pred, *options), folder, stem = CASES[case]
+    result = cli("chex-eval", oracle / pred, "--truth", oracle / "expected/gt.json", *options, "--csv", tmp_path)
+    assert result.code == 0
+    for part in ("results_per_cxr", "bootstrap_results_per_cxr"):
+        name = f"{stem}_{part}.csv"
+        assert (tmp_path / name).read_bytes() == (oracle / folder / name).read_bytes()
+    defined = {row["task"]: row["replicates"] for row in rows(result.out)}
+    ours, theirs = (csv_rows(f / f"{stem}_summary_results.csv") for f in (tmp_path, oracle / folder))
+    assert [row["name"] for row in ours] == [row["name"] for row in theirs]
+    for mine, his in zip(ours, theirs):
+        if defined[mine["name"]] == 1000:
+            assert mine == his
+        else:  # the study sorts undefined replicates last and lets them become bounds: its fault 1
+            assert mine["mean"] == his["mean"] and (mine["upper"] or not mine["mean"])
+
+
+def csv_rows(path) -> list[dict]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    "pred, name, options",
+    [
+        ("seg_otsu", "n_segs", ["--metric", "count"]),
+        ("seg_otsu", "pred_precision_recall_specificity", ["--metric", "pixel"]),
+        ("seg_tuned", "hb_precision_recall_specificity", ["--metric", "pixel", "--human"]),
+    ],
+)
+def test_counts_and_pixel_metrics_equal_the_study(cli, oracle, tmp_path, pred, name, options):
+    expected = oracle / "expected"
+    arguments = (expected / f"{pred}.json", "--truth", expected / "gt.json", *options, "--csv", tmp_path)
+    assert cli("chex-eval", *arguments).code == 0
+    assert (tmp_path / f"{name}.csv").read_bytes() == (expected / f"{name}.csv").read_bytes()
+
+
+def test_truth_in_any_format_gives_the_same_bytes(cli, small, tmp_path):
+    """Annotations, the study's masks, mask records and COCO of the same outlines."""
+    for output_format in ("jsonl", "coco"):
+        annotations = small / "gt_annotations.json"
+        cli("chex-segment", annotations, "--format", output_format, "-o", tmp_path / output_format)
+    outputs = {
+        cli("chex-eval", small / "expected/seg_otsu.json", "--truth", truth).out
+        for truth in (small / "gt_annotations.json", small / "expected/gt.json", tmp_path / "jsonl", tmp_path / "coco")
+    }
+    assert len(outputs) == 1
+
+
+def test_pipeline_equals_files(cli, small):
+    """Records piped from chex-segment allow all four metrics; the heatmaps are found through the records."""
+    records = cli("chex-segment", small / "maps").out.encode()
+    piped = cli("chex-eval", "--truth", small / "expected/gt.json", stdin=records)
+    assert piped.code == 0
+    metrics = {row["metric"] for row in rows(piped.out)}
+    assert metrics == {"iou", "hit", "precision", "recall", "specificity", "count"}
+    masks = cli("chex-eval", small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json")
+    assert [r for r in rows(piped.out) if r["metric"] != "hit"] == rows(masks.out)
+
+
+# A small world whose every number can be worked out by hand: masks of 1 x 10 images.
+
+
+def mask(*pixels: int) -> dict:
+    return Mask.from_array(np.isin(np.arange(10), pixels)[None, :]).to_rle()
+
+
+def document(**masks: dict) -> bytes:
+    return json.dumps({name: {"Edema": rle} for name, rle in masks.items()}).encode()
+
+
+@pytest.fixture
+def world(cli, tmp_path):
+    """Evaluate predictions against truth, both {id: RLE}."""
+
+    def evaluate(pred: dict, truth: dict, *options: object) -> dict[str, dict]:
+        (tmp_path / "gt.json").write_bytes(document(**truth))
+        (tmp_path / "pred.json").write_bytes(document(**pred))
+        result = cli("chex-eval", tmp_path / "pred.json", "--truth", tmp_path / "gt.json", *options)
+        assert result.code == 0, result.err
+        return {row["metric"]: row | {"err": result.err} for row in rows(result.out) if row["task"] == "Edema"}
+
+    return evaluate
+
+
+def test_iou_row_by_hand(world):
+    pred = {"a": mask(0, 1, 2, 3), "b": mask(), "c": mask(5, 6)}
+    truth = {"a": mask(2, 3, 4, 5), "b": mask(1), "c": mask()}
+    row = world(pred, truth)["iou"]
+    assert row["observed"] == 2 / 6  # only a has both masks
+    assert row["dice"] == 2 * 2 / 8
+    assert row["pooled_iou"] == 2 / 6
+    assert (row["n"], row["positives"]) == (1, 2)
+    assert row["misses_as_0"] == (2 / 6 + 0) / 2
+    full = world(pred, truth, "--slice", "full")["iou"]
+    assert full["observed"] == (2 / 6 + 0 + 0) / 3 and full["n"] == 3
+    assert full["pooled_iou"] == 2 / (6 + 1 + 2)
+
+
+def test_pixel_metrics_by_hand(world):
+    result = world({"a": mask(0, 1, 2, 3), "b": mask(9)}, {"a": mask(2, 3, 4), "b": mask()})
+    assert result["precision"]["mean"] == 2 / 5
+    assert result["recall"]["mean"] == 2 / 3
+    assert result["specificity"]["mean"] == (7 - 2 + 10 - 1) / (7 + 10)
+    assert result["count"]["count"] == 2
+
+
+def test_a_cxr_on_one_side_only(world):
+    """Missing from the predictions: an empty mask. Missing from the truth: empty truth, where the slice is full."""
+    both, pred_only, truth_only = {"a": mask(0, 1)}, {"p": mask(3)}, {"t": mask(4)}
+    row = world(both | pred_only, both | truth_only)["iou"]
+    assert (row["n"], row["observed"], row["positives"], row["misses_as_0"]) == (1, 1.0, 2, 0.5)
+    assert "1 CXR (t) is in the truth but not predicted" in row["err"]
+    assert "1 CXR (p) is predicted but not in the truth: left out" in row["err"]
+    row = world(both | pred_only, both | truth_only, "--slice", "full")["iou"]
+    assert (row["n"], row["observed"]) == (3, 1 / 3)
+
+
+def test_undefined_replicates_are_counted_not_sorted(world):
+    """With one defined CXR of two, a replicate is undefined when it draws only the other: a quarter of them."""
+    row = world({"a": mask(0), "b": mask()}, {"a": mask(0), "b": mask()})["iou"]
+    assert (row["mean"], row["lower"], row["upper"]) == (1, 1, 1)
+    assert 700 < row["replicates"] < 800
+
+
+def test_a_task_that_is_never_defined_is_null(world):
+    row = world({"a": mask()}, {"a": mask()})["iou"]
+    assert (row["mean"], row["lower"], row["upper"], row["n"], row["replicates"]) == (None, None, None, 0, 0)
+
+
+def test_patients_are_drawn_whole(world):
+    """All of one patient's CXRs come together: with one patient every replicate is the mean itself."""
+    pred = {"patient1_study1": mask(0), "patient1_study2": mask(0, 1)}
+    truth = {name: mask(0) for name in pred}
+    row = world(pred, truth, "--resample", "patient")["iou"]
+    assert row["lower"] == row["mean"] == row["upper"] == 0.75
+    assert row["resample"] == "patient"
+    assert world(pred, truth)["iou"]["lower"] == 0.5
+
+
+def test_average_row_is_the_mean_over_tasks(cli, small):
+    out = cli("chex-eval", small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json").out
+    table = by_task(out, "iou")
+    average = table.pop("Average")
+    assert average["mean"] == pytest.approx(np.mean([r["mean"] for r in table.values() if r["mean"] is not None]))
+    assert average["lower"] < average["mean"] < average["upper"]
+
+
+def test_per_image_and_replicate_tables_reproduce_the_summary(cli, small, tmp_path):
+    arguments = ("--metric", "iou", "--per-image", tmp_path / "i", "--replicate-table", tmp_path / "r")
+    out = cli("chex-eval", small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json", *arguments).out
+    images = rows((tmp_path / "i").read_text())
+    replicates = rows((tmp_path / "r").read_text())
+    assert [r["replicate"] for r in replicates] == list(range(1000))
+    for task, row in by_task(out, "iou").items():
+        if task != "Average":
+            values = [image["iou"][task] for image in images if image["iou"][task] is not None]
+            assert len(values) == row["n"]
+            means = np.array([r["means"][task] for r in replicates], float)
+            lower, upper, count = bootstrap.interval(means)
+            assert (lower, upper, count) == (row["lower"], row["upper"], row["replicates"])
+
+
+def test_failed_predictions_are_in_every_row(cli, small, tmp_path):
+    """A record that cannot be read may have changed any number, so each row says how many there were."""
+    records = cli("chex-segment", small / "maps").out.splitlines()
+    records[2] = records[2][:50]
+    result = cli(
+        "chex-eval", "--truth", small / "expected/gt.json", "--metric", "iou", stdin="\n".join(records).encode()
+    )
+    assert result.code == 1
+    assert {row["failed"] for row in rows(result.out)} == {1}
+    assert "stdin:3: truncated JSON; skipped" in result.err
+    assert result.err.endswith("chex-eval: error: 1 of 8 records failed\n")
+
+
+@pytest.mark.parametrize("point, expected", [([2.9, 0.2], 1), ([1.99, 0], 0)])
+def test_points_are_truncated_to_pixels(cli, tmp_path, point, expected):
+    (tmp_path / "gt.json").write_bytes(document(a=mask(2)))
+    (tmp_path / "points.json").write_text(json.dumps({"a": {"Edema": [point]}}))
+    out = cli("chex-eval", tmp_path / "points.json", "--truth", tmp_path / "gt.json").out
+    assert by_task(out, "hit")["Edema"]["observed"] == expected
+
+
+def test_any_point_hits_no_point_misses_and_outside_is_an_error(cli, tmp_path):
+    (tmp_path / "gt.json").write_bytes(document(a=mask(2), b=mask(3), c=mask(4), d=mask()))
+    points = {"a": {"Edema": [[9, 0], [2, 0]]}, "b": {"Edema": []}, "c": {"Edema": [[10, 0]]}}
+    (tmp_path / "points.json").write_text(json.dumps(points))
+    result = cli("chex-eval", tmp_path / "points.json", "--truth", tmp_path / "gt.json")
+    row = by_task(result.out, "hit")["Edema"]
+    assert (row["observed"], row["n"], row["failed"]) == (0.5, 2, 1)  # a hits, b misses, c failed, d has no truth
+    assert "the point (10, 0) lies outside the image of 1 x 10" in result.err and result.code == 1
+
+
+def test_sizes_that_disagree_fail_by_name(cli, tmp_path):
+    (tmp_path / "gt.json").write_bytes(document(a=mask(2), b=mask(2)))
+    other = Mask.from_array(np.ones((2, 10))).to_rle()
+    (tmp_path / "pred.json").write_bytes(document(a=other, b=mask(2)))
+    result = cli("chex-eval", tmp_path / "pred.json", "--truth", tmp_path / "gt.json", "--metric", "iou")
+    assert "a: Edema: the mask has the size [2, 10], its truth [1, 10]" in result.err
+    assert by_task(result.out, "iou")["Edema"]["failed"] == 1 and result.code == 1
+
+
+def test_csv_files_are_refused_one_by_one(cli, small, tmp_path):
+    arguments = ("chex-eval", small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json", "--csv", tmp_path)
+    (tmp_path / "n_segs.csv").write_text("mine")
+    refused = cli(*arguments)
+    assert refused.code == 1 and "n_segs.csv: exists" in refused.err
+    assert [p.name for p in tmp_path.iterdir()] == ["n_segs.csv"]  # nothing was written
+    assert cli(*arguments, "--metric", "iou").code == 0
+    assert (tmp_path / "n_segs.csv").read_text() == "mine"
+
+
+def test_bootstrap_blocks_are_one_stream(monkeypatch):
+    """Replicates drawn in blocks, as memory asks, equal those drawn at once."""
+    table = np.random.default_rng(0).random((9, 2))
+    whole = bootstrap.means(table, 100, 3)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 20)
+    np.testing.assert_array_equal(bootstrap.means(table, 100, 3), whole)
