@@ -1,0 +1,50 @@
+"""The manual: pages agree with the options, are well formed, and name what exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import manual
+import pytest
+from conftest import COMMANDS, ROOT, need_tool
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_in_the_page_are_those_of_the_command(command):
+    assert manual.page(command).read_text() == manual.filled(command), "run: python tests/manual.py"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "man").rglob("*.[17]")), ids=lambda p: p.name)
+def test_mandoc_finds_nothing(page):
+    lint = [need_tool("mandoc"), "-T", "lint", "-W", "style"]
+    result = subprocess.run([*lint, page], capture_output=True, text=True)
+    assert (result.stdout, result.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_rooms(command):
+    name = command.removeprefix("chex-")
+    module = "evaluate" if name == "eval" else name
+    rooms = [f"bin/{command}", f"chextools/cli/{name}.py", f"chextools/{module}.py", f"man/man1/{command}.1"]
+    assert [room for room in rooms if not (ROOT / room).exists()] == []
+    assert (ROOT / "bin" / command).resolve() == ROOT / "bin/launch"
+
+
+def test_console_scripts_are_the_launchers(tmp_path):
+    """What an installation provides and what a checkout provides have the same names."""
+    out = tmp_path / "egg"
+    out.mkdir()
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "-e", out], cwd=ROOT, check=True)
+    (scripts,) = out.rglob("entry_points.txt")
+    assert re.findall(r"^(chex-\w+) =", scripts.read_text(), re.M) == COMMANDS
+
+
+def test_visible_top_level_is_fixed():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a checkout")
+    top = {name.split("/")[0] for name in tracked.stdout.splitlines()}
+    visible = {name for name in top if not name.startswith(".")}
+    assert visible == {"bin", "chextools", "man", "tests", "setup.py", "README.md", "LICENSE"}
