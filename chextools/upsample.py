@@ -10,11 +10,11 @@ All values are float32. The recipe, from torch's CPU kernel with fma: along x fi
 fma(node[i0], w0, round(node[i1] * w1)), with half-pixel centres and coordinates clipped at the first node.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-_PIXELS_AT_ONCE = 1 << 15  # elements per temporary: a handful of them stay in a core's second-level cache
+_PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
 _ROUNDING = np.float32(2.0**-20)  # of the largest value: above all roundings of the recipe (6 x 2^-24) and of our own
 
 
@@ -43,6 +43,9 @@ class _Axis:
         self.uneven = float(np.abs(inside - even).max())
 
 
+_axis = lru_cache(16)(_Axis)  # the maps of one X-ray share theirs
+
+
 def _lerp(low, high, low_weight, high_weight):
     """fma(low, low_weight, round(high * high_weight)) in float32: the float64 product of two float32 is exact."""
     total = np.multiply(low, low_weight, dtype=np.float64)
@@ -61,8 +64,8 @@ class Surface:
         if self.values.ndim != 2 or 0 in self.values.shape or min(size) < 1:
             raise ValueError(f"cannot upsample a map of shape {np.shape(values)} to {tuple(size)} pixels")
         self.size = (int(size[0]), int(size[1]))
-        self._y = _Axis(self.values.shape[0], self.size[0])
-        self._x = _Axis(self.values.shape[1], self.size[1])
+        self._y = _axis(self.values.shape[0], self.size[0])
+        self._x = _axis(self.values.shape[1], self.size[1])
         self._scale = np.abs(self.values).max()
         # Few pixels per cell are cheaper to make than to solve; at the ends of float32's range our bounds do not hold.
         self._solvable = self.size[0] * self.size[1] > 4 * self.values.size and 2.0**-80 < self._scale < 2.0**100
@@ -207,80 +210,79 @@ class Surface:
                     return (sign * boxes[2]).max()
         return max((sign * rows).max() for _, rows in self._rows())
 
-    def _cross(self, cell, level):
-        """Where each cell's columns cross a level: cell int [n] (flat), level float32 [n].
+    def _planes(self, cells, width):
+        """The bilinear function in each cell of `width` pixels, by the pixel (p, q) with q counted from the middle row.
 
-        Yields, in blocks: a slice of n; turn [nx, block], rising [nx, block]: the column's pixels from `turn` on (if
-        rising, else those before it) are >= level; and doubtful, a list of flat positions in that block to evaluate.
+        float32 [6, n]: it is base + p * along + q * (down + p * twist); then the slack that its rounding needs and the
+        number of rows.
         """
         y, x, nodes = self._y, self._x, self._nodes.ravel()
-        i, j = np.divmod(cell, len(x.count))
-        corner = cell + i  # the nodes have one column more than the cells
+        i = cells // len(x.count)
+        j = cells - i * len(x.count)
+        corner = cells + i  # the nodes have one column more than the cells
         a, b = nodes[corner], nodes[corner + 1]
-        corner += nodes.size // len(self._nodes)
+        corner += self._nodes.shape[1]
         c, d = nodes[corner], nodes[corner + 1]
         top, bottom, left = b - a, d - c, c - a
-        # The value at pixel (p, q) of the cell is base + p * along + q * (down + p * twist)
-        tx, ty = x.offset[j], y.offset[i]
-        twist = bottom - top
-        down = (left + twist * tx) * y.step
-        above = level - (a + top * tx + (left + twist * tx) * ty)
-        along = (top + twist * ty) * x.step
+        planes = np.empty((6, len(cells)), np.float32)
+        base, along, down, twist, slack, rows = planes
+        rows[:] = y.count[i]
+        tx, ty = x.offset[j], y.offset[i] + (rows - 1) * (y.step / 2)
+        np.subtract(bottom, top, out=twist)
+        np.add(left, twist * tx, out=down)
+        np.add(a + top * tx, down * ty, out=base)
+        np.multiply(top + twist * ty, x.step, out=along)
+        down *= y.step
         twist *= x.step * y.step
-        slack = (np.abs(top) + np.abs(bottom) + np.abs(left)) * np.float32(x.uneven + y.uneven + 2.0**-18)
+        np.abs(top, out=slack)
+        slack += np.abs(bottom)
+        slack += np.abs(left)
+        slack *= np.float32(x.uneven + y.uneven + 2.0**-18)
         slack += self._slack
-        ny = y.count[i].astype(np.float32)
-        last = ny - np.float32(0.5)
-        nx = x.count[j]
-        p = np.arange(x.most, dtype=np.float32)[:, None]
-        step = max(1, _PIXELS_AT_ONCE // x.most)
-        for k in range(0, len(cell), step):
+        return planes
+
+    def _cross(self, cells, width, owner, level):
+        """Where the columns of cells of `width` columns cross levels: owner int [n] into cells, level float32 [n].
+
+        Yields, in blocks: a slice of n; turn float32 [width, block], how many of the column's pixels are below the
+        level; slope [width, block], its sign says at which end; doubtful, flat positions in the block where rounding
+        may decide (what is given there means nothing).
+        """
+        planes = self._planes(cells, width)
+        p = np.arange(width, dtype=np.float32)[:, None]
+        step = max(1, _PIXELS_AT_ONCE // width)
+        for k in range(0, len(owner), step):
             block = slice(k, k + step)
-            need = above[block] - p * along[block]
-            slope = down[block] + p * twist[block]
+            base, along, down, twist, slack, rows = planes.take(owner[block], axis=1)
+            need = p * along
+            np.subtract(level[block] - base, need, out=need)
+            slope = p * twist
+            slope += down
+            steep = np.abs(slope)  # a falling column is a rising one seen from below
             with np.errstate(divide="ignore", invalid="ignore"):  # level columns: beyond either end, or doubtful
-                where = need / slope
-            np.maximum(where, np.float32(-0.5), out=where)
-            np.minimum(where, last[block], out=where)
+                where = need / steep
+            where += (rows - 1) / 2
+            np.maximum(where, np.full_like(rows, -0.5), out=where)
+            np.minimum(where, rows - np.float32(0.5), out=where)
             turn = np.ceil(where)
-            np.rint(where, out=where)
-            where *= slope
+            np.rint(where, out=where)  # the pixel next to the crossing: how far is it from the level?
+            where -= (rows - 1) / 2
+            where *= steep
             where -= need
             np.abs(where, out=where)
-            sure = where > slack[block]
-            sure |= p >= nx[block]
-            yield block, turn, slope >= 0, np.flatnonzero(~sure)
+            yield block, turn, slope, np.flatnonzero(~(where > slack))
 
-    def _count(self, cell, level):
-        """How many pixels of each cell are >= its level: float32 [n]; None when too many need evaluation."""
-        counts = np.empty(len(cell), np.float32)
-        j = cell % len(self._x.count)
-        nx, ny = self._x.count[j], self._y.count[cell // len(self._x.count)].astype(np.float32)
-        p = np.arange(self._x.most)[:, None]
-        doubts = 0
-        for block, turn, rising, doubtful in self._cross(cell, level):
-            np.subtract(ny[block], turn, out=turn, where=rising)
-            turn *= p < nx[block]
-            if doubtful.size:
-                doubts += doubtful.size
-                if doubts * self._y.most > self.size[0] * self.size[1] // 8:
-                    return None
-                n, k = np.divmod(doubtful, turn.shape[1])
-                inside = self._column(cell[block][k], n) >= level[block][k, None]
-                inside &= np.arange(self._y.most) < ny[block][k, None]
-                turn.ravel()[doubtful] = inside.sum(1)
-            counts[block] = turn.sum(0)
-        return counts
-
-    def _column(self, cell, p):
-        """The pixels of column p of each cell: float32 [n, ny]; smaller cells repeat their last pixel."""
-        i, j = np.divmod(cell, len(self._x.count))
-        y = self._y.first[i][:, None] + np.minimum(np.arange(self._y.most), self._y.count[i][:, None] - 1)
-        return self.pixels(y, (self._x.first[j] + p)[:, None])
+    def _inside(self, cells, p, level):
+        """Which pixels of column p of each cell are >= level: bool [n, ny]; no pixels beyond a smaller cell's end."""
+        i, j = np.divmod(cells, len(self._x.count))
+        rows, q = self._y.count[i][:, None], np.arange(self._y.most)
+        y = self._y.first[i][:, None] + np.minimum(q, rows - 1)
+        return (self.pixels(y, (self._x.first[j] + p)[:, None]) >= level[:, None]) & (q < rows)
 
     def _solve_histogram(self):
         """The histogram from each cell's crossings of levels; None where making the pixels is cheaper."""
         low, high = self.minimum, self.maximum
+        pixels = self.size[0] * self.size[1]
         level = levels(low, high)
         per_bin = 255 / (np.float64(high) - np.float64(low))
         # The bins that a cell may reach are its corners', with room for rounding and for where `level` really lies.
@@ -288,21 +290,39 @@ class Surface:
         room = np.float32(room + self._slack * per_bin + 2.0**-12)
         first = np.maximum((self._lowest - low) * np.float32(per_bin) - room, 0).astype(np.int32)
         final = np.minimum((self._highest - low) * np.float32(per_bin) + room, 255).astype(np.int32)
-        final -= first
-        active = np.flatnonzero(final)
-        crossed = final[active]
-        total = int(crossed.sum())
-        if total * self._x.most > self.size[0] * self.size[1]:
+        crossed = final - first
+        if int(crossed.sum()) * self._x.most > pixels:
             return None
         area = np.multiply.outer(self._y.count, self._x.count.astype(np.float64)).ravel()
         at_least = np.cumsum(np.bincount(first, area, 257)[::-1])[::-1]
-        k = np.repeat(first[active] - np.cumsum(crossed) + crossed, crossed)
-        k += np.arange(total, dtype=k.dtype)
-        counts = self._count(np.repeat(active, crossed), level[k])
-        if counts is None:
-            return None
-        at_least[1:-1] += np.bincount(k, counts, 255)
+        doubts = 0
+        for width, cells in self._by_width(crossed > 0):
+            times = crossed[cells]
+            owner = np.repeat(np.arange(len(cells), dtype=np.int32), times)
+            k = np.arange(len(owner), dtype=np.int32)
+            k += (first[cells] - np.cumsum(times, dtype=np.int32) + times)[owner]
+            above = area[cells][owner]
+            unsure = []
+            for block, turn, _, doubtful in self._cross(cells, width, owner, level[k]):
+                above[block] -= turn.sum(0)
+                p, n = np.divmod(doubtful, turn.shape[1])
+                unsure.append((n + block.start, p, turn.ravel()[doubtful]))
+                doubts += len(n)
+                if doubts * self._y.most > pixels // 8:
+                    return None
+            n, p, turn = map(np.concatenate, zip(*unsure))
+            inside = self._inside(cells[owner[n]], p, level[k[n]]).sum(1)
+            at_least[1:-1] += np.bincount(k, above, 255)
+            at_least[1:-1] += np.bincount(k[n], inside + turn - self._y.count[cells[owner[n]] // len(self._x.count)], 255)
         return (at_least[:-1] - at_least[1:]).astype(np.int64)
+
+    def _by_width(self, chosen):
+        """The chosen cells (bool, flat) by their number of pixel columns: pairs of a width and flat positions."""
+        chosen = chosen.reshape(-1, len(self._x.count))
+        for width in np.unique(self._x.count[self._x.count > 0]).tolist():
+            cells = np.flatnonzero(chosen & (self._x.count == width))
+            if cells.size:
+                yield width, cells
 
     def _solve_transitions(self, threshold):
         """The transitions from the cells that the threshold cuts; None where making the pixels is cheaper."""
@@ -310,32 +330,29 @@ class Surface:
         low, high = self._lowest, self._highest
         cut = (low < threshold + self._slack) & (high >= threshold - self._slack)
         cut &= (low != 0) | (high != 0)  # zeros stay zeros, and ReLU makes many
-        cell = np.flatnonzero(cut)
-        if len(cell) * x.most * 16 > self.size[0] * self.size[1]:
+        if np.count_nonzero(cut) * x.most * 16 > self.size[1] * height:
             return None
-        full = ((low >= threshold) & ~cut).reshape(len(y.count), len(x.count))
-        edge = np.pad(full, ((1, 1), (0, 0)))
-        i, j = np.nonzero(edge[1:] != edge[:-1])
+        full = np.zeros((len(y.count) + 2, len(x.count)), bool)
+        full[1:-1] = ((low >= threshold) & ~cut).reshape(full[1:-1].shape)
+        i, j = np.nonzero(full[1:] != full[:-1])
         p = np.arange(x.most)
         position = (x.first[j][:, None] + p) * height + y.first[i][:, None]
         ends = [position[p < x.count[j][:, None]]]
-        i, j = np.divmod(cell, len(x.count))
-        level = np.full(len(cell), threshold)
-        for block, turn, rising, doubtful in self._cross(cell, level):
-            position = (x.first[j[block]] + p[:, None]) * height + y.first[i[block]]
-            known = p[:, None] < x.count[j[block]]
-            if doubtful.size:
+        for width, cells in self._by_width(cut):
+            i, j = np.divmod(cells, len(x.count))
+            start = (x.first[j] + np.arange(width)[:, None]) * height + y.first[i]
+            level = np.full(len(cells), threshold)
+            for block, turn, slope, doubtful in self._cross(cells, width, np.arange(len(cells)), level):
+                top, rows = start[:, block], y.count[i[block]]
+                known = np.ones(turn.shape, bool)
                 known.ravel()[doubtful] = False
-                n, k = np.divmod(doubtful, turn.shape[1])
-                inside = np.zeros((len(n), y.most + 2), bool)
-                inside[:, 1:-1] = self._column(cell[block][k], n) >= threshold
-                inside[:, 1:-1] &= np.arange(y.most) < y.count[i[block][k], None]
-                n, k = np.nonzero(inside[:, 1:] != inside[:, :-1])
-                ends.append(position.ravel()[doubtful[n]] + k)
-            turn = turn.astype(np.int64)
-            ends.append((position + turn)[known])
-            position += y.count[i[block]] * rising
-            ends.append(position[known])
+                turn = turn.astype(np.int64)
+                ends.append((top + np.where(slope >= 0, turn, 0))[known])
+                ends.append((top + np.where(slope >= 0, rows, rows - turn))[known])
+                p, n = np.divmod(doubtful, turn.shape[1])
+                inside = np.pad(self._inside(cells[block][n], p, level[block][n]), ((0, 0), (1, 1)))
+                n, q = np.nonzero(inside[:, 1:] != inside[:, :-1])
+                ends.append(top.ravel()[doubtful[n]] + q)
         ends = np.sort(np.concatenate(ends))
         # Runs that touch, or are empty, have an end in common: what occurs twice is no transition.
         new = np.flatnonzero(np.concatenate(([True], ends[1:] != ends[:-1], [True])))

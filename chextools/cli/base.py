@@ -69,8 +69,7 @@ def run(command: Command) -> NoReturn:
     if previous is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, _stop)
     try:
-        code = command.main(prog_name=program, standalone_mode=False) or 0
-        _flush_stdout()
+        code = _invoke(command)
     except click.UsageError as error:
         code = 2
         _say(program, "error", f"{error.format_message()} (see {program} --help)")
@@ -93,6 +92,18 @@ def run(command: Command) -> NoReturn:
     if code and sys.stdout is not None:
         _discard(sys.stdout)
     sys.exit(code)
+
+
+def _invoke(command: Command) -> int:
+    """What click's main() does, less its own idea of signals and broken pipes."""
+    code = 0
+    try:
+        with command.make_context(command.name, sys.argv[1:]) as context:
+            command.invoke(context)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    _flush_stdout()
+    return code
 
 
 def default_inputs(context: click.Context, inputs: tuple[str, ...]) -> tuple[str, ...]:
