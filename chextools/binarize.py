@@ -90,7 +90,7 @@ def box_filter(values: np.ndarray, side: int) -> np.ndarray:
 def filled(mask: Mask) -> Mask:
     """The mask without holes: background that no path of edge-sharing pixels joins to the border becomes mask."""
     height, width = mask.size
-    starts, ends = _column_runs(mask)
+    starts, ends = column_runs(mask)
     column = starts // height
     if not (column[1:] == column[:-1]).any():
         return mask  # no column holds a gap between two runs
@@ -109,7 +109,7 @@ def filled(mask: Mask) -> Mask:
         beside = np.clip(gap_column + step, 0, width - 1)
         is_open |= (top < first[beside]) | (bottom > last[beside])
     # Gaps of neighbouring columns that share rows are one background: openness spreads along them.
-    a, b = _overlapping(gap_start + height, gap_end + height, gap_start, gap_end)
+    a, b = overlapping(gap_start + height, gap_end + height, gap_start, gap_end)
     is_open = _spread(is_open, a, b)
     if is_open.all():
         return mask
@@ -121,7 +121,7 @@ def filled(mask: Mask) -> Mask:
 def without_islands(mask: Mask) -> Mask:
     """The mask without its pixels that touch no other, not even at a corner."""
     height, width = mask.size
-    starts, ends = _column_runs(mask)
+    starts, ends = column_runs(mask)
     single = np.flatnonzero(ends - starts == 1)
     if not single.size:
         return mask
@@ -141,7 +141,7 @@ def without_islands(mask: Mask) -> Mask:
     return Mask.from_flips(mask.size, flips)
 
 
-def _column_runs(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
+def column_runs(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends of the runs, cut where one goes on in the next column."""
     height = mask.size[0]
     crosses = mask.starts // height != (mask.ends - 1) // height
@@ -155,7 +155,7 @@ def _column_runs(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.concatenate([mask.starts, cuts])), np.sort(np.concatenate([mask.ends, cuts]))
 
 
-def _overlapping(
+def overlapping(
     a_start: np.ndarray, a_end: np.ndarray, b_start: np.ndarray, b_end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """All pairs (i, j) for which run i of a and run j of b share a position; both sorted and disjoint."""

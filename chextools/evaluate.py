@@ -159,12 +159,12 @@ def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     for k, task in enumerate(settings.tasks):
         hit[k] = np.nan
         try:
-            true = _mask(truth, task)
+            true = mask_of(truth, task)
             if true is not None:
                 true_area[k], pixels = true.area, true.size[0] * true.size[1]
             if true_area[k] and "hit" in settings.metrics:
                 hit[k] = prediction is not None and prediction.hits(task, true)
-            mask = _mask(record, task)
+            mask = mask_of(record, task)
             if mask is not None and true is not None and mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             if mask is not None:
@@ -181,7 +181,7 @@ def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     )  # fmt: skip
 
 
-def _mask(record: dict | None, task: str) -> Mask | None:
+def mask_of(record: dict | None, task: str) -> Mask | None:
     """The task's mask; None where there is none. Raises InputError for one that failed or is broken."""
     if record is None:
         return None
@@ -215,10 +215,8 @@ class _Prediction:
         from chextools.binarize import surface_of
 
         if self._heatmaps is None:
-            self._heatmaps = heatmaps.open_heatmap(self._record["heatmap"])
+            self._heatmaps = heatmaps.of_record(self._record)
         loaded = self._heatmaps
-        if loaded.id != self._record["id"]:
-            raise InputError(f"{self._record['heatmap']} holds the heatmap of {loaded.id!r}")
         if loaded.size != truth.size:
             raise InputError(f"the heatmap is for an image of {list(loaded.size)}, its truth of {list(truth.size)}")
         if task in loaded.failed:
@@ -238,10 +236,10 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
     missing = sorted(truth.records.keys() - by_id.keys())
     strangers = [row.id for row in rows if not row.has_truth]
     if missing:
-        log.warning("%s in the truth but not predicted: counted as empty masks and missed hits", _cxrs(missing))
+        log.warning("%s in the truth but not predicted: counted as empty masks and missed hits", cxrs(missing))
     if strangers:
         fate = "their truth counts as empty" if settings.slice == "full" else "left out"
-        log.warning("%s predicted but not in the truth: %s", _cxrs(strangers), fate)
+        log.warning("%s predicted but not in the truth: %s", cxrs(strangers), fate)
     for identifier in missing:
         by_id[identifier] = _row(None, truth.records[identifier], settings)
     rows = [by_id[identifier] for identifier in sorted(by_id)]
@@ -249,7 +247,7 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
     return _Summary(rows, [settings.tasks[k] for k in kept], kept, settings, failed).evaluation()
 
 
-def _cxrs(ids: Sequence[str]) -> str:
+def cxrs(ids: Sequence[str]) -> str:
     return f"1 CXR ({ids[0]}) is" if len(ids) == 1 else f"{len(ids)} CXRs ({ids[0]}, ...) are"
 
 

@@ -45,10 +45,8 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False) -> 
                 stream.flush()
                 if sync:
                     os.fsync(stream.fileno())
-            if force:
+            if force or not _linked(temporary, target):
                 os.replace(temporary, target)
-            else:
-                os.link(temporary, target)  # fails, unlike rename, if somebody made the target meanwhile
         except FileExistsError:
             raise InputError(f"{path}: exists; use --force to replace it") from None
         except OSError as error:
@@ -81,6 +79,20 @@ def make_folder(path: str | os.PathLike) -> Path:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     return Path(path)
+
+
+def _linked(temporary: Path, target: Path) -> bool:
+    """Give the file its name, unless somebody has taken it meanwhile (FileExistsError), which rename would not see.
+
+    False where the file system has no hard links.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _is_special(path: str | os.PathLike) -> bool:

@@ -62,6 +62,11 @@ class Heatmaps:
     flags: dict[str, str] = field(default_factory=dict)
     reference: bool = False
 
+    @property
+    def sign(self) -> str:
+        """Which evidence counts unless the user says otherwise (`binarize.SIGNS`): all of it in the study's pickles."""
+        return "raw" if self.reference else "positive"
+
     def add(self, task: str, heatmap: np.ndarray) -> None:
         """Take a map [h, w] of floats: into `maps`, or into `failed` if it has values that are not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
@@ -384,6 +389,19 @@ def _indexed(path: str, absolute: str) -> HeatmapFolder:
 def open_folder(path: str) -> HeatmapFolder:
     """`index_folder`, done once per process."""
     return _indexed(path, os.path.abspath(path))
+
+
+def of_record(record: dict) -> Heatmaps:
+    """The heatmaps that a record names. Raises InputError if they are of another image or size than the record says."""
+    if "heatmap" not in record:
+        raise InputError('no "heatmap" key')
+    loaded = open_heatmap(record["heatmap"])
+    if loaded.id != record["id"]:
+        raise InputError(f"{record['heatmap']} holds the heatmap of {loaded.id!r}")
+    size = tuple(record.get("size") or loaded.size)
+    if size != loaded.size:
+        raise InputError(f"the record's size is {list(size)}, but {record['heatmap']} says {list(loaded.size)}")
+    return loaded
 
 
 def open_heatmap(reference: str) -> Heatmaps:

@@ -11,12 +11,13 @@ Any of the files may be compressed with gzip. Memory does not grow with the leng
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import BinaryIO
 
@@ -58,6 +59,29 @@ def open_input(path: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     return _decompressed(raw)
+
+
+@contextlib.contextmanager
+def open_source(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
+    """The file of a path, or `stdin` for `-`, decompressed where it is gzip."""
+    if source == "-":
+        yield _decompressed(stdin)
+    else:
+        with open_input(source) as stream:
+            yield stream
+
+
+def is_json(stream: BinaryIO) -> bool:
+    """Whether a stream from `open_source` goes on with JSON rather than, say, CSV; nothing is read from it."""
+    try:
+        return stream.peek(1).lstrip()[:1] in (b"{", b"[", b"")
+    except (OSError, EOFError, zlib.error):
+        return True  # damaged gzip: reading it says so
+
+
+def objects(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
+    """JSON Lines of objects of any kind, such as a command's rows, as they are."""
+    return _read_lines(stream, name, 0, _object)
 
 
 def read_text(path: str) -> str:
@@ -167,7 +191,9 @@ def _first_object(rest: bytes) -> object:
     return None
 
 
-def _read_lines(stream: BinaryIO, name: str, number: int) -> Iterator[Located | Failure]:
+def _read_lines(
+    stream: BinaryIO, name: str, number: int, of: Callable[[object, str], Located | Failure] | None = None
+) -> Iterator[Located | Failure]:
     while line := _read(stream, name, line=True):
         number += 1
         if not line.strip():
@@ -179,7 +205,11 @@ def _read_lines(stream: BinaryIO, name: str, number: int) -> Iterator[Located | 
             cut = "" if line.endswith(b"\n") or "truncated" in str(error) else " (a truncated last line)"
             yield Failure(where, f"{error}{cut}")
         else:
-            yield _line(value, where)
+            yield (of or _line)(value, where)
+
+
+def _object(value: object, where: str) -> Located | Failure:
+    return Located(where, value) if isinstance(value, dict) else Failure(where, "not a JSON object")
 
 
 def _line(value: object, where: str) -> Located | Failure:

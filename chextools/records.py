@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chextools import tasks
@@ -145,6 +145,11 @@ def unique(items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
             else:
                 seen[identifier] = item.where
         yield item
+
+
+def few(ids: Sequence[str]) -> str:
+    """Ids for a message: how many, and the first three."""
+    return f"{len(ids)} CXR{'s' * (len(ids) > 1)} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})"
 
 
 def in_shard(identifier: str, shard: tuple[int, int] | None) -> bool:

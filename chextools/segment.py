@@ -84,9 +84,7 @@ def segment_record(record: dict, settings: Settings) -> dict:
     """The record with "masks", "failed" and "flags". Raises InputError if none of it can be done."""
     if "outlines" in record:
         return _from_outlines(record, settings)
-    if "heatmap" in record:
-        return _from_heatmap(record, settings)
-    raise InputError('no "heatmap" key')
+    return _from_heatmap(record, settings)
 
 
 def _from_outlines(record: dict, settings: Settings) -> dict:
@@ -101,18 +99,14 @@ def _from_outlines(record: dict, settings: Settings) -> dict:
 
 
 def _from_heatmap(record: dict, settings: Settings) -> dict:
-    loaded = heatmaps.open_heatmap(record["heatmap"])
-    if loaded.id != record["id"]:
-        raise InputError(f"{record['heatmap']} holds the heatmap of {loaded.id!r}")
-    size = tuple(record.get("size") or loaded.size)
-    if size != loaded.size:
-        raise InputError(f"the record's size is {list(size)}, but {record['heatmap']} says {list(loaded.size)}")
+    loaded = heatmaps.of_record(record)
+    size = loaded.size
     record["size"] = list(size)
     record["scores"] = loaded.scores | record.get("scores", {})
     for key, value in (("labels", loaded.labels), ("method", loaded.method), ("model", loaded.model)):
         if value:
             record.setdefault(key, value)
-    sign = settings.sign or ("raw" if loaded.reference else "positive")
+    sign = settings.sign or loaded.sign
 
     def mask(task: str) -> Mask:
         threshold = settings.threshold_of(task)
@@ -153,9 +147,16 @@ def _with_failed(record: dict, failed: dict) -> dict:
     return record
 
 
+def threshold_of(option: str | float) -> float | dict[str, float] | None:
+    """What the option --threshold means: "otsu" is None, a number itself, and a file its thresholds by task."""
+    if isinstance(option, str):
+        return None if option == "otsu" else read_thresholds(option)
+    return option
+
+
 def read_thresholds(path: str) -> dict[str, float]:
     """Threshold by task from the study's tuning_results.csv or chex-tune's JSON Lines."""
-    return _read_settings(path, "threshold", lambda rows: rows[0]["threshold"])
+    return _read_settings(path, "threshold", lambda rows: _marked(rows)["threshold"])
 
 
 def read_cutoffs(path: str) -> dict[str, float]:
@@ -163,11 +164,16 @@ def read_cutoffs(path: str) -> dict[str, float]:
 
     def best(rows: list[dict]) -> object:
         if "mIoU" not in rows[0]:
-            return rows[0]["cutoff" if "cutoff" in rows[0] else "prob_threshold"]
+            return _marked(rows)["cutoff" if "cutoff" in rows[0] else "prob_threshold"]
         # A cutoff that leaves nothing to measure has no mIoU; the first of equals wins.
         return max(rows, key=lambda row: _number(row["mIoU"], path) if row["mIoU"] else -1)["prob_threshold"]
 
     return _read_settings(path, "cutoff", best)
+
+
+def _marked(rows: list[dict]) -> dict:
+    """The row that chex-tune --curve marks as best, else the first."""
+    return next((row for row in rows if str(row.get("best")) == "True"), rows[0])
 
 
 def _read_settings(path: str, what: str, choose: Callable[[list[dict]], object]) -> dict[str, float]:

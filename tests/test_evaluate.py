@@ -78,7 +78,7 @@ def test_truth_in_any_format_gives_the_same_bytes(cli, small, tmp_path):
         cli("chex-segment", annotations, "--format", output_format, "-o", tmp_path / output_format)
     truths = [small / "gt_annotations.json", small / "expected/gt.json", tmp_path / "jsonl", tmp_path / "coco"]
     outputs = [cli("chex-eval", small / "expected/seg_otsu.json", "--truth", t, "--metric", "iou").out for t in truths]
-    defined = [[row for row in rows(out) if row["n"]] for out in outputs]
+    defined = [[row for row in rows(out) if row["n"] and row["task"] != "Average"] for out in outputs]
     assert len(defined[0]) > 5 and all(other == defined[0] for other in defined)
 
 

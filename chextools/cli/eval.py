@@ -23,8 +23,7 @@ COLUMNS = ("metric", "task", "mean", "lower", "upper", "n", "count", "positives"
               help="What to measure; may be repeated. [default: what PRED allows]")
 @click.option("--slice", "slice_", type=click.Choice(["positive", "full"]), default="positive", show_default=True,
               help="IoU over CXRs where truth and prediction have a mask, or where either has.")
-@click.option("--replicates", type=click.IntRange(min=1, max=1_000_000), default=1000, show_default=True, metavar="N",
-              help="Bootstrap replicates.")
+@options.replicates()
 @click.option("--resample", type=click.Choice(["cxr", "patient"]), default="cxr", show_default=True,
               help="What the bootstrap draws.")
 @options.seed()

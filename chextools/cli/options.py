@@ -21,6 +21,23 @@ class Shard(click.ParamType):
         self.fail(f"{value!r} is not I/N with 1 <= I <= N.", param, ctx)
 
 
+class Threshold(click.ParamType):
+    """otsu, a number in [0, 1], or a file."""
+
+    name = "otsu|NUMBER|FILE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if value is None or value == "otsu":
+            return value
+        try:
+            number = float(str(value))
+        except ValueError:
+            return str(value)
+        if not 0 <= number <= 1:
+            self.fail(f"{value} is not in [0, 1].", param, ctx)
+        return number
+
+
 def inputs(metavar: str) -> Decorator:
     """Positional inputs; none means stdin."""
     return click.argument("inputs", nargs=-1, metavar=metavar)
@@ -45,6 +62,34 @@ def seed() -> Decorator:
     return click.option(
         "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N",
         help="Seed of all that is random.",
+    )  # fmt: skip
+
+
+def replicates() -> Decorator:
+    return click.option(
+        "--replicates", type=click.IntRange(min=1, max=1_000_000), default=1000, show_default=True, metavar="N",
+        help="Bootstrap replicates.",
+    )  # fmt: skip
+
+
+def threshold() -> Decorator:
+    return click.option(
+        "--threshold", type=Threshold(), default="otsu", show_default=True,
+        help="Otsu's threshold; one for all tasks; or one per task from chex-tune or tuning_results.csv.",
+    )  # fmt: skip
+
+
+def smooth() -> Decorator:
+    return click.option(
+        "--smooth", type=click.IntRange(min=1), default=1, metavar="K",
+        help="Smooth the upsampled heatmap with a box of K x K pixels. [default: off]",
+    )  # fmt: skip
+
+
+def sign() -> Decorator:
+    return click.option(
+        "--sign", type=click.Choice(["positive", "abs", "raw"]),
+        help="Which evidence counts in a signed heatmap. [default: positive; raw for the study's pickles]",
     )  # fmt: skip
 
 

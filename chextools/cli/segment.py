@@ -12,33 +12,13 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 """
 
 
-class Threshold(click.ParamType):
-    """otsu, a number in [0, 1], or a file."""
-
-    name = "otsu|NUMBER|FILE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        if value is None or value == "otsu":
-            return value
-        try:
-            number = float(str(value))
-        except ValueError:
-            return str(value)
-        if not 0 <= number <= 1:
-            self.fail(f"{value} is not in [0, 1].", param, ctx)
-        return number
-
-
 @base.command("chex-segment", EXAMPLE)
 @options.inputs("[INPUT]...")
-@click.option("--threshold", type=Threshold(), default="otsu", show_default=True,
-              help="Otsu's threshold; one for all tasks; or one per task from chex-tune or tuning_results.csv.")
+@options.threshold()
 @click.option("--cutoff", metavar="FILE", help="Empty masks where a score is below its task's cutoff: "
               "FILE from chex-tune, or probability_tuning_results.csv.")
-@click.option("--smooth", type=click.IntRange(min=1), default=1, metavar="K",
-              help="Smooth the upsampled heatmap with a box of K x K pixels. [default: off]")
-@click.option("--sign", type=click.Choice(["positive", "abs", "raw"]),
-              help="Which evidence counts in a signed heatmap. [default: positive; raw for the study's pickles]")
+@options.smooth()
+@options.sign()
 @options.tasks()
 @options.output_format(["jsonl", "chexlocalize", "coco"], "Records, the study's JSON by image and task, or COCO.")
 @options.output("the masks")
@@ -60,10 +40,7 @@ def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_form
     from chextools.inputs import read_all
     from chextools.parallel import default_jobs
 
-    if threshold == "otsu":
-        threshold = None
-    elif isinstance(threshold, str):
-        threshold = segment.read_thresholds(threshold)
+    threshold = segment.threshold_of(threshold)
     with base.output(output, force) as write:
         items = records.select_shard(read_all(inputs, base.stdin()), shard)
         items, wanted = segment.select_tasks(items, tasks)

@@ -1,0 +1,59 @@
+"""chex-features: options to `chextools.features`."""
+
+from __future__ import annotations
+
+import click
+
+from chextools.cli import base, options
+
+EXAMPLE = """
+chex-features gt_annotations_val.json --truth gt_segmentations_val.json > features.jsonl
+chex-features gt_annotations_val.json --truth gt.json | chex-regress per_image.jsonl --features -
+"""
+
+
+@base.command("chex-features", EXAMPLE)
+@options.inputs("[ANNOTATIONS]...")
+@click.option("--truth", required=True, metavar="GT", help="The masks of these annotations, in any form.")
+@options.tasks()
+@click.option("--csv", "csv_folder", metavar="DIR", help="Write the four files that the study's script writes.")
+@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, CSV, or a table to look at.")
+@options.output("the rows")
+@options.force()
+@options.fail_fast()
+@click.pass_context
+def command(context, inputs, truth, tasks, csv_folder, output_format, output, force, fail_fast):
+    """Describe the shape of what radiologists outlined: how many parts, how large, how long, how far from a rectangle.
+
+    ANNOTATIONS: an annotations JSON, whose outlines are counted (- for stdin). GT: mask records, the study's mask JSON,
+    COCO, or an annotations JSON. Writes a row per image and task; what is undefined is null.
+    """
+    inputs = base.default_inputs(context, inputs)
+
+    from chextools import evaluate, features, files, study_csv, tables
+    from chextools.inputs import read_all
+    from chextools.tasks import choose
+
+    if truth == "-" and "-" in inputs:
+        raise click.UsageError("ANNOTATIONS and --truth cannot both be stdin")
+    if output:
+        files.check_target(output, force)
+    if csv_folder:
+        study_csv.check(csv_folder, study_csv.FEATURES_FILES, force)
+    tally = base.Tally(fail_fast)
+    known = evaluate.read_truth(read_all([truth], base.stdin()), truth)
+    for _ in tally.passing(known.failures):
+        pass
+    chosen = choose(tasks, known.tasks, truth)
+    _, items = evaluate.peek(read_all(inputs, base.stdin()), inputs[0] if inputs != ("-",) else "stdin")
+    measured = features.measure(items, known, chosen)
+    rows = features.finished(list(tally.passing(base.progress(measured, "CXRs"))), tally.failed)
+    if csv_folder:
+        study_csv.write(csv_folder, study_csv.features_files(features.by_id(rows), chosen), force)
+    with base.output(output, force) as write:
+        write(tables.write(rows, output_format, ("id", "task", *features.FEATURES, "failed")))
+    tally.finish()
+
+
+def main() -> None:
+    base.run(command)

@@ -1,0 +1,125 @@
+"""chex-tune: options to `chextools.tune`."""
+
+from __future__ import annotations
+
+import click
+
+from chextools.cli import base, options
+
+EXAMPLE = """
+chex-tune gradcam_maps_val --truth gt_segmentations_val.json --for threshold > tuned.jsonl
+chex-tune gradcam_maps_val --truth gt_segmentations_val.json --for cutoff --format table
+chex-predict valid.csv --checkpoint RUN/best.pt | chex-tune --for score --sensitivity 0.9
+"""
+
+COLUMNS = ("metric", "for", "task", "threshold", "cutoff", "score_threshold", "lower", "upper", "iou", "dice",
+           "sensitivity", "specificity", "youden", "n", "positives", "replicates", "failed", "reason")  # fmt: skip
+
+
+# Options that mean something for some purposes only
+MEANT_FOR = {
+    "grid": ("threshold", "cutoff"), "objective": ("threshold", "cutoff"), "smooth": ("threshold", "cutoff"),
+    "sign": ("threshold", "cutoff"), "threshold": ("cutoff",), "exception": ("cutoff",), "sensitivity": ("score",),
+}  # fmt: skip
+
+
+class Grid(click.ParamType):
+    """START:STOP:STEP."""
+
+    name = "START:STOP:STEP"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        try:
+            start, stop, step = (float(part) for part in str(value).split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not START:STOP:STEP.", param, ctx)
+        return start, stop, step
+
+
+@base.command("chex-tune", EXAMPLE)
+@options.inputs("[MAPS]...")
+@click.option("--for", "purpose", required=True, type=click.Choice(["threshold", "cutoff", "score"]),
+              help="What to choose: a threshold of heatmaps, a cutoff of scores below which masks are empty, or an "
+              "operating point of scores.")
+@click.option("--truth", metavar="GT", help="What radiologists outlined: masks or annotations. For scores: instead of "
+              "the records' labels.")
+@click.option("--grid", type=Grid(), help="What to choose from, STOP included. [default: 0.2:0.8:0.1; for cutoffs "
+              "0:0.8:0.1]")
+@click.option("--objective", type=click.Choice(["iou", "dice"]), default="iou", show_default=True,
+              help="What a threshold or cutoff maximises the mean of.")
+@click.option("--sensitivity", type=click.FloatRange(0, 1, min_open=True), metavar="S",
+              help="The greatest score threshold that reaches this sensitivity. [default: the one with the best J]")
+@click.option("--no-lung-lesion-exception", "exception", is_flag=True, default=True, flag_value=False,
+              help="Let cutoffs of Lung Lesion start below 0.1, unlike the study.")
+@options.threshold()
+@options.smooth()
+@options.sign()
+@click.option("--curve", is_flag=True, help="Write a row for each value that could be chosen.")
+@options.replicates()
+@options.seed()
+@options.tasks()
+@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, the study's CSV, or a table to look at.")
+@options.output("the rows")
+@options.force()
+@options.jobs()
+@options.fail_fast()
+@click.pass_context
+def command(context, inputs, purpose, truth, grid, objective, sensitivity, exception, threshold, smooth, sign, curve,
+            replicates, seed, tasks, output_format, output, force, jobs, fail_fast):  # fmt: skip
+    """Choose the threshold, cutoff or operating point that is best per task.
+
+    MAPS: records with heatmaps (JSON Lines, - for stdin) or a folder of heatmaps; for cutoffs also records with masks
+    and scores; for scores, records with scores and labels. Writes a row per task: the best value, with the interval of
+    those chosen in bootstrap replicates. chex-segment reads it as --threshold or --cutoff.
+    """
+    inputs = base.default_inputs(context, inputs)
+
+    from chextools import evaluate, files, segment, study_csv, tables, tune
+    from chextools.inputs import read_all
+    from chextools.parallel import default_jobs
+    from chextools.tasks import canonical, choose
+
+    given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+    _check(given, context, purpose)
+    if truth is None and purpose != "score":
+        raise click.UsageError(f"--for {purpose} needs --truth")
+    if truth == "-" and "-" in inputs:
+        raise click.UsageError("MAPS and --truth cannot both be stdin")
+    if output_format == "csv" and objective == "dice" and not curve:
+        raise click.UsageError("--format csv is the study's file of IoU; for Dice add --curve")
+    if output:
+        files.check_target(output, force)
+    tally = base.Tally(fail_fast)
+    known, chosen = None, [canonical(task) for task in tasks] or None
+    if truth:
+        known = evaluate.read_truth(read_all([truth], base.stdin()), truth)
+        for _ in tally.passing(known.failures):
+            pass
+        chosen = choose(tasks, known.tasks, truth)
+    masks = segment.Settings(threshold=segment.threshold_of(threshold), smooth=smooth, sign=sign,
+                             tasks=frozenset(chosen) if chosen else None)  # fmt: skip
+    settings = tune.Settings(
+        purpose, tuple(chosen) if chosen else None, tune.grid_values(*(grid or tune.GRIDS.get(purpose, (0, 0, 1)))),
+        objective, sensitivity, exception, masks, bool(given & {"threshold", "smooth", "sign"}), replicates, seed,
+    )  # fmt: skip
+    _, items = evaluate.peek(read_all(inputs, base.stdin()), inputs[0] if inputs != ("-",) else "stdin")
+    measured = tune.measure(items, known, settings, jobs or default_jobs())
+    rows = [record["row"] for record in tally.passing(base.progress(measured, "images"))]
+    result = tune.summarise(rows, known, settings, tally.skipped)
+    with base.output(output, force) as write:
+        if output_format == "csv" and purpose != "score" and not curve:
+            write(study_csv.tuning_file(result.curve))
+        else:
+            write(tables.write(result.curve if curve else result.best, output_format, COLUMNS))
+    tally.finish()
+
+
+def _check(given: set[str], context: click.Context, purpose: str) -> None:
+    """Refuse options that mean nothing for this purpose."""
+    for parameter in context.command.params:
+        if parameter.name in given & MEANT_FOR.keys() and purpose not in MEANT_FOR[parameter.name]:
+            raise click.UsageError(f"{parameter.opts[-1]} means nothing with --for {purpose}")
+
+
+def main() -> None:
+    base.run(command)

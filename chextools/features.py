@@ -1,0 +1,126 @@
+"""chex-features: the shape of what radiologists outlined, by which the study explains how well it is localised.
+
+Definitions are those of Saporta et al. 2022 (Methods), numbers those of their scripts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+from chextools import borders
+from chextools.errors import InputError
+from chextools.evaluate import Truth, mask_of
+from chextools.masks import Mask
+from chextools.records import Failure, Located, few
+
+log = logging.getLogger(__name__)
+
+FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity", "rec_area_ratio")
+
+
+def shape_of(mask: Mask) -> dict[str, float | None]:
+    """Area ratio, elongation, irrectangularity and rectangle ratio of a mask; None where there is none.
+
+    Of its borders, holes' too, the one with the most points counts. Its least rectangle, through the centres of the
+    pixels, gives elongation (longer over shorter side) and the ratio of the border's area to the rectangle's;
+    irrectangularity is what is left of that to 1. Dots and lines have neither.
+    """
+    shape: dict[str, float | None] = {"area_ratio": mask.area / (mask.size[0] * mask.size[1])}
+    ratio = elongation = None
+    border = borders.longest(mask)
+    if border is not None:
+        longer, shorter = borders.min_area_rectangle(border.hull)
+        if shorter:
+            elongation, ratio = longer / shorter, border.area / (longer * shorter)
+    return shape | {
+        "elongation": elongation,
+        "irrectangularity": None if ratio is None else 1 - ratio,
+        "rec_area_ratio": ratio,
+    }
+
+
+def measure(
+    items: Iterable[Located | Failure], truth: Truth, names: Sequence[str]
+) -> Iterator[Located | Failure]:
+    """Features of each annotated CXR of the truth; the records that come back hold "rows", a row per task.
+
+    A CXR of the truth that is not annotated follows; its outlines cannot be counted where it has a mask.
+    """
+    strangers: list[str] = []
+    ids: set[str] = set()
+
+    def pairs() -> Iterator[tuple[Located | Failure, dict | None]]:
+        extra: set[str] = set()
+        for item in items:
+            if isinstance(item, Located):
+                ids.add(item.record["id"])
+                if item.record["id"] not in truth.records:
+                    strangers.append(item.record["id"])
+                    continue
+                extra |= item.record.get("outlines", {}).keys() - set(truth.tasks)
+            yield item, truth.records.get(item.record["id"]) if isinstance(item, Located) else None
+        missing = [identifier for identifier in truth.records if identifier not in ids]
+        for identifier in missing:
+            yield Located(f"truth: {identifier}", {"id": identifier}), truth.records[identifier]
+        if len(strangers) == len(ids):
+            raise InputError(f"no annotated CXR ({strangers[0]}, ...) is in the truth ({missing[0]}, ...)")
+        if strangers:
+            log.warning("annotated but not in the truth, left out: %s", few(strangers))
+        if missing:
+            log.warning("in the truth but not annotated: %s", few(missing))
+        if extra:
+            log.warning("outlined but no tasks of the truth, left out: %s", ", ".join(sorted(extra)))
+
+    return (_measure(item, known, names) for item, known in pairs())
+
+
+def _measure(item: Located | Failure, truth: dict | None, names: Sequence[str]) -> Located | Failure:
+    if isinstance(item, Failure):
+        return item
+    record = item.record
+    if "outlines" not in record and len(record) > 1:
+        return Failure(item.where, "no outlines to count: not an annotations JSON")
+    rows, failed = [], {}
+    for task in names:
+        try:
+            row = _row(record, truth, task)
+        except InputError as error:
+            failed[task] = str(error)
+            row = dict.fromkeys(FEATURES) | {"reason": str(error)}
+        rows.append({"id": record["id"], "task": task} | row)
+    return Located(item.where, {"rows": rows, "failed": failed})
+
+
+def _row(record: dict, truth: dict | None, task: str) -> dict:
+    mask = mask_of(truth, task)
+    outlines = record.get("outlines", {}).get(task, [])
+    if not isinstance(outlines, list):
+        raise InputError("the outlines are not a list")
+    if mask is not None and record.get("size") and list(mask.size) != list(record["size"]):
+        raise InputError(f"the mask has the size {list(mask.size)}, the annotations say {list(record['size'])}")
+    count: int | None = len(outlines)
+    if mask is None or not mask.area:
+        shape = {"area_ratio": 0.0} | dict.fromkeys(FEATURES[2:])
+        reason = "outlines, but an empty mask" if count else ""
+    else:
+        shape = shape_of(mask)
+        reason = "a dot or line has no rectangle" if shape["elongation"] is None else ""
+        if not count:
+            count, reason = None, "a mask, but no outlines"
+    return {"num_instances": count} | shape | ({"reason": reason} if reason else {})
+
+
+def finished(measured: Iterable[dict], failed: int) -> list[dict]:
+    """All rows, sorted by id, each with the number of records that failed."""
+    rows = [row for record in measured for row in record["rows"]]
+    rows.sort(key=lambda row: row["id"])  # stable: tasks keep their order
+    return [row | {"failed": failed} for row in rows]
+
+
+def by_id(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
+    """id -> task -> row."""
+    found: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        found.setdefault(row["id"], {})[row["task"]] = row
+    return found

@@ -1,0 +1,425 @@
+"""chex-regress: what explains how well a CXR is localised, the shape of the truth or the model's score?
+
+The regressions are those of Saporta et al. 2022 (Methods): ordinary least squares on one feature at a time. Beyond
+them there is one model of all features, whose errors allow for patients with several CXRs and tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+
+from chextools import bootstrap, heatmaps, inputs, records, study_csv
+from chextools.errors import InputError
+from chextools.records import Failure, Located, few
+from chextools.tasks import canonical
+
+log = logging.getLogger(__name__)
+
+FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity")
+METRICS = ("iou", "hit")
+OVERALL = "Overall"
+LEAST = 4  # pairs without which nothing is said: Fisher's interval divides by the root of n - 3
+
+_Z = 1.96  # as the study rounds the normal quantile
+
+
+@dataclass
+class Results:
+    """Per-image results: metric -> id -> task -> value, NaN where undefined; and whose images they are.
+
+    A metric is one of `METRICS`, or of their differences, such as iou_diff.
+    """
+
+    values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    patients: dict[str, str] = field(default_factory=dict)
+
+    def minus(self, other: Results) -> Results:
+        """The difference, CXR by CXR, of the metrics that both have. Raises InputError if there are none."""
+        shared = [metric for metric in self.values if metric in other.values]
+        if not shared:
+            raise InputError(
+                f"nothing to subtract: the results have {', '.join(self.values)}, the others {', '.join(other.values)}"
+            )
+        difference = Results(patients=self.patients)
+        for metric in shared:
+            left, right = self.values[metric], other.values[metric]
+            both = join(left, "the results", right, "those to subtract")
+            difference.values[f"{metric}_diff"] = {
+                i: {task: value - right[i].get(task, math.nan) for task, value in left[i].items()} for i in both
+            }
+        return difference
+
+
+def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = None) -> Iterator[Located | Failure]:
+    """Per-image results as records: chex-eval's, or of the study's CSV, whose metric is its name's prefix or `metric`.
+
+    Raises InputError where an input as a whole cannot be used.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for source in sources:
+        name = "stdin" if source == "-" else source
+        with inputs.open_source(source, stdin) as stream:
+            if inputs.is_json(stream):
+                items = (_checked_results(item) for item in inputs.objects(stream, name))
+            else:
+                items = _study_results(stream, name, metric)
+            for item in items:
+                yield _once(item, seen)
+
+
+def _study_results(stream: BinaryIO, name: str, metric: str | None) -> Iterator[Located | Failure]:
+    said = study_csv.metric_of(name)
+    if said and metric and said != metric:
+        raise InputError(f"{name}: holds {said} by its name, not {metric}")
+    if not (said or metric):
+        raise InputError(f"{name}: the name does not start with iou_ or hitmiss_; say --metric")
+    for item in study_csv.read_by_cxr(stream, name):
+        if isinstance(item, Located):
+            item = Located(item.where, {"id": item.record["id"], said or metric: item.record["values"]})
+        yield item
+
+
+def _checked_results(item: Located | Failure) -> Located | Failure:
+    if isinstance(item, Failure):
+        return item
+    try:
+        record = records.checked(item.record)
+        found = [metric for metric in METRICS if metric in record]
+        if not found:
+            raise InputError('neither "iou" nor "hit": not per-image results')
+        for metric in found:
+            values = records.by_task(record[metric], metric)
+            record[metric] = {task: _number(value, metric) for task, value in values.items()}
+    except InputError as error:
+        return Failure(item.where, str(error))
+    return Located(item.where, record)
+
+
+def _once(item: Located | Failure, seen: dict[tuple[str, str], str]) -> Located | Failure:
+    """The item, unless its id had a value of the metric before."""
+    if isinstance(item, Located):
+        for key in [(item.record["id"], metric) for metric in METRICS if metric in item.record]:
+            if key in seen:
+                return Failure(item.where, f"duplicate id {key[0]!r}, first at {seen[key]}")
+            seen[key] = item.where
+    return item
+
+
+def collect(items: Iterable[dict], where: str, metric: str | None = None) -> Results:
+    """Results of all records, of one metric if it is given. Raises InputError if there are none."""
+    results = Results()
+    for record in items:
+        results.patients[record["id"]] = records.patient(record)
+        for name in METRICS:
+            if name in record and metric in (None, name):
+                results.values.setdefault(name, {})[record["id"]] = record[name]
+    if not results.values:
+        raise InputError(f"{where}: no results{f' of {metric}' if metric and results.patients else ''}")
+    return results
+
+
+# What the results are regressed on
+
+
+def read_features(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
+    """Rows {"id", "task", and a number or None per feature}, of chex-features or the study's folder of four CSVs."""
+    if source != "-" and os.path.isdir(source):
+        items = _study_features(source)
+    else:
+        items = _feature_rows(source, stdin)
+    seen: dict[tuple[str, str], str] = {}
+    for item in items:
+        if isinstance(item, Located):
+            key = item.record["id"], item.record["task"]
+            first = seen.setdefault(key, item.where)
+            if first != item.where:
+                item = Failure(item.where, f"{key[1]} of {key[0]!r} comes twice, first at {first}")
+        yield item
+
+
+def _feature_rows(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
+    with inputs.open_source(source, stdin) as stream:
+        if not inputs.is_json(stream):
+            name = "stdin" if source == "-" else source
+            raise InputError(f"{name}: neither chex-features' JSON Lines nor a folder of the study's CSV files")
+        for item in inputs.objects(stream, "stdin" if source == "-" else source):
+            if isinstance(item, Located):
+                try:
+                    item = Located(item.where, _checked_features(item.record))
+                except InputError as error:
+                    item = Failure(item.where, str(error))
+            yield item
+
+
+def _checked_features(row: dict) -> dict:
+    lacking = [key for key in ("id", "task", *FEATURES) if key not in row]
+    if lacking:
+        raise InputError(f'no "{lacking[0]}" key: not a row of chex-features')
+    records.check_id(row["id"])
+    if not isinstance(row["task"], str):
+        raise InputError('"task" must be a string')
+    numbers = {feature: _number(row[feature], feature) for feature in FEATURES}
+    upstream = row.get("failed", 0)
+    upstream = upstream if type(upstream) is int else 0
+    return {"id": row["id"], "task": canonical(row["task"])} | numbers | {"upstream": upstream}
+
+
+def _study_features(folder: str) -> Iterator[Located | Failure]:
+    rows: dict[tuple[str, str], dict] = {}
+    for file, feature in study_csv.FEATURES_FILES.items():
+        path = os.path.join(folder, file)
+        with inputs.open_source(path, None) as stream:
+            for item in study_csv.read_by_cxr(stream, path):
+                if isinstance(item, Failure):
+                    yield item
+                    continue
+                for task, value in item.record["values"].items():
+                    row = rows.setdefault((item.record["id"], task), {"id": item.record["id"], "task": task})
+                    if feature in row:
+                        yield Failure(item.where, f"duplicate id {item.record['id']!r}")
+                        break
+                    row[feature] = value
+    for (identifier, task), row in rows.items():
+        where = f"{folder}: {identifier}: {task}"
+        lacking = [file for file, feature in study_csv.FEATURES_FILES.items() if feature not in row]
+        if lacking:
+            yield Failure(where, f"not in {lacking[0]}")
+        else:
+            yield Located(where, row | {"irrectangularity": 1 - row["rec_area_ratio"]})
+
+
+def read_scores(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
+    """Records {"id", "scores"}: of records or per-image results that have scores, else from their heatmaps."""
+    for item in inputs.read_all([source], stdin):
+        if isinstance(item, Located):
+            try:
+                item = Located(item.where, {"id": item.record["id"], "scores": _scores_of(item.record)})
+            except InputError as error:
+                item = Failure(item.where, str(error))
+        yield item
+
+
+def _scores_of(record: dict) -> dict[str, float]:
+    scores = record.get("scores")
+    if scores is None and "heatmap" in record:
+        scores = heatmaps.open_heatmap(record["heatmap"]).scores
+    if not scores:
+        raise InputError("no scores")
+    return {task: _number(value, "scores") for task, value in scores.items()}
+
+
+def _number(value: object, what: str) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f'"{what}" must hold numbers or null, not {str(value)[:40]!r}')
+    return float(value)
+
+
+def join(left: Iterable[str], left_name: str, right: Iterable[str], right_name: str) -> list[str]:
+    """The ids of both, in order; says which are on one side only. Raises InputError if no id is on both."""
+    left, right = sorted(set(left)), sorted(set(right))
+    both = sorted(set(left).intersection(right))
+    if not both:
+        raise InputError(f"no id is both in {left_name} ({left[0]}, ...) and in {right_name} ({right[0]}, ...)")
+    for these, those, here, there in ((left, right, left_name, right_name), (right, left, right_name, left_name)):
+        alone = sorted(set(these).difference(those))
+        if alone:
+            log.warning("in %s but not in %s, left out: %s", here, there, few(alone))
+    return both
+
+
+# Regressions
+
+
+def on_features(
+    results: Results, features: Sequence[dict], tasks: Sequence[str] = (), failed: int = 0
+) -> Iterator[dict]:
+    """Rows of each metric: four single models, as the study's, then the terms of the joint one.
+
+    Pairs of CXR and task count where the truth has a mask. Single: the feature is scaled to [0, 1] by its least and
+    greatest value over these pairs; p is multiplied by four. Joint: all is standardised (mean 0, standard deviation 1).
+    """
+    ids = {row["id"] for row in features}
+    failed += max((row.get("upstream", 0) for row in features), default=0)
+    for metric, values in results.values.items():
+        both = set(join(values, "the results", ids, "the features"))
+        rows = [r for r in features if r["id"] in both and r["area_ratio"] > 0 and (not tasks or r["task"] in tasks)]
+        known = {task for by_task in values.values() for task in by_task}
+        absent = sorted({row["task"] for row in rows} - known)
+        if absent:
+            log.warning("no result of %s", ", ".join(absent))
+        y = np.array([values[row["id"]].get(row["task"], math.nan) for row in rows])
+        x = np.array([[row[feature] for feature in FEATURES] for row in rows]).reshape(-1, len(FEATURES))
+        shared = {"metric": metric, "task": OVERALL}
+        for feature, column in zip(FEATURES, x.T):
+            n, fit = single(_scaled(column), y)
+            yield shared | {"feature": feature, "model": "single", "n": n} | fit.row(len(FEATURES)) | {"failed": failed}
+        n, groups, fits = joint(x, y, [results.patients[row["id"]] for row in rows])
+        for feature, fit in zip(FEATURES, fits):
+            start = shared | {"feature": feature, "model": "joint", "n": n, "patients": groups}
+            yield start | fit.row(len(FEATURES)) | {"failed": failed}
+
+
+def on_scores(
+    results: Results,
+    scores: Mapping[str, Mapping[str, float]],
+    tasks: Sequence[str] = (),
+    failed: int = 0,
+) -> Iterator[dict]:
+    """A row per metric and task, by name, and one over all: the metric on the score, and Spearman's correlation.
+
+    p is not multiplied, as the study asks one question of each task.
+    """
+    for metric, values in results.values.items():
+        both = join(values, "the results", scores, "the scores")
+        names = sorted(tasks or {task for by_task in values.values() for task in by_task})
+        columns = {
+            task: np.array(
+                [(scores[i].get(task, math.nan), values[i].get(task, math.nan)) for i in both], float
+            ).reshape(-1, 2)
+            for task in names
+        }
+        unscored = [task for task, column in columns.items() if np.isnan(column[:, 0]).all()]
+        if unscored:
+            log.warning("no score of %s", ", ".join(unscored))
+        columns[OVERALL] = np.concatenate(list(columns.values()))
+        for task, column in columns.items():
+            x, y = column.T
+            n, fit = single(x, y)
+            start = {"metric": metric, "task": task, "feature": "score"}
+            correlated = dict(zip(("spearman", "spearman_lower", "spearman_upper", "spearman_p"), spearman(x, y)))
+            yield start | {"model": "single", "n": n} | fit.row(1) | correlated | {"failed": failed}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A coefficient with its 95% interval and two-sided p; None where undefined, and then why."""
+
+    slope: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    p: float | None = None
+    reason: str = ""
+
+    def row(self, tests: int) -> dict:
+        """Keys of a result row; Bonferroni's p is for this number of tests."""
+        corrected = None if self.p is None else min(1.0, self.p * tests)
+        row = {"slope": self.slope, "lower": self.lower, "upper": self.upper, "p": self.p, "p_bonferroni": corrected}
+        return row | ({"reason": self.reason} if self.reason else {})
+
+
+def single(x: np.ndarray, y: np.ndarray) -> tuple[int, Fit]:
+    """(n, fit) of ordinary least squares of y on x and a constant, over pairs of which neither is NaN.
+
+    A constant y has the slope 0 and the interval (0, 0), as in the study.
+    """
+    x, y, reason = _defined(x, y)
+    if reason:
+        return len(x), Fit(reason=reason)
+    n = len(x)
+    dx, dy = x - x.mean(), y - y.mean()
+    if np.ptp(y) == 0:
+        return n, Fit(0.0, 0.0, 0.0, reason="the metric is constant")
+    squares = (dx**2).sum()
+    slope = (dx * dy).sum() / squares
+    error = math.sqrt(((dy - slope * dx) ** 2).sum() / (n - 2) / squares)
+    return n, _tested(slope, error, n - 2)
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float | None, ...]:
+    """Spearman's correlation over pairs of which neither is NaN, its 95% interval by Fisher's z, and its p by t."""
+    from scipy.special import stdtr
+
+    x, y, reason = _defined(x, y)
+    if reason or np.ptp(y) == 0:
+        return (None,) * 4
+    ranks = np.stack([_ranks(x), _ranks(y)])
+    r = float(np.clip(np.corrcoef(ranks)[0, 1], -1, 1))
+    n = len(x)
+    if 1 - abs(r) < 1e-12:  # a perfect order: rounding, not chance, keeps it from 1
+        r = math.copysign(1.0, r)
+        return r, r, r, 0.0
+    half = _Z / math.sqrt(n - 3)
+    t = abs(r) * math.sqrt((n - 2) / (1 - r * r))
+    return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), float(2 * stdtr(n - 2, -t))
+
+
+def joint(x: np.ndarray, y: np.ndarray, patients: Sequence[str]) -> tuple[int, int, list[Fit]]:
+    """(n, patients, fits) of least squares of y on all columns of x [n, K] at once, all standardised.
+
+    Errors are robust to anything that the rows of a patient share: the sandwich over patients with the small-sample
+    factor G/(G-1) (n-1)/(n-K-1), and a t distribution with G - 1 degrees of freedom (Cameron and Miller 2015). A
+    constant column is left out.
+    """
+    defined = ~np.isnan(x).any(axis=1) & ~np.isnan(y)
+    x, y = x[defined], y[defined]
+    number, groups = bootstrap.groups_of([name for name, taken in zip(patients, defined) if taken])
+    n, columns = x.shape
+    constant = np.array([not n or np.ptp(column) == 0 for column in x.T])
+    used = np.flatnonzero(~constant)
+    terms = len(used) + 1
+    reason = ""
+    if n < max(LEAST, terms + 1):
+        reason = f"n is {n}; {max(LEAST, columns + 2)} are needed"
+    elif np.ptp(y) == 0:
+        reason = "the metric is constant"
+    elif not used.size:
+        reason = "all features are constant"
+    elif groups <= terms:
+        reason = f"{groups} patients; errors by patient need more than {terms}"
+    if not reason:
+        design = np.column_stack([np.ones(n), *((x[:, k] - x[:, k].mean()) / x[:, k].std(ddof=1) for k in used)])
+        if np.linalg.matrix_rank(design) < terms:
+            reason = "the features determine each other"
+    if reason:
+        return n, groups, [Fit(reason="the feature is constant" if c and n else reason) for c in constant]
+    outcome = (y - y.mean()) / y.std(ddof=1)
+    inverse = np.linalg.inv(design.T @ design)
+    beta = inverse @ design.T @ outcome
+    moments = design * (outcome - design @ beta)[:, None]
+    by_patient = np.stack([np.bincount(number, column, groups) for column in moments.T], axis=1)
+    factor = groups / (groups - 1) * (n - 1) / (n - terms)
+    errors = np.sqrt(np.diag(inverse @ by_patient.T @ by_patient @ inverse) * factor)
+    fits = [Fit(reason="the feature is constant")] * columns
+    for k, slope, error in zip(used, beta[1:], errors[1:]):
+        fits[k] = _tested(slope, error, groups - 1)
+    return n, groups, fits
+
+
+def _defined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """The pairs of which neither is NaN, and why they allow no regression, if so."""
+    both = ~np.isnan(x) & ~np.isnan(y)
+    x, y = x[both], y[both]
+    if len(x) < LEAST:
+        return x, y, f"n is {len(x)}; {LEAST} are needed"
+    return x, y, "the feature is constant" if np.ptp(x) == 0 else ""
+
+
+def _tested(slope: float, error: float, freedom: int) -> Fit:
+    from scipy.special import stdtr, stdtrit
+
+    half = float(stdtrit(freedom, 0.975)) * error
+    p = 2 * float(stdtr(freedom, -abs(slope) / error)) if error else 0.0
+    return Fit(float(slope), float(slope - half), float(slope + half), p)
+
+
+def _scaled(x: np.ndarray) -> np.ndarray:
+    """x by its least and greatest value to [0, 1]; a constant stays so."""
+    known = x[~np.isnan(x)]
+    if not known.size or not np.ptp(known):
+        return x
+    return (x - known.min()) / np.ptp(known)
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, index, count = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[index.reshape(-1)]

@@ -1,0 +1,143 @@
+"""Output files appear whole or not at all, and worker processes keep order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from chextools import files, parallel
+from chextools.errors import InputError
+from chextools.files import atomic
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path):
+    target = tmp_path / "out"
+    with atomic(target) as stream:
+        stream.write(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    target = tmp_path / "out"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic(target, force=True) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_made_meanwhile_is_not_replaced(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(InputError, match="exists"), atomic(target) as stream:
+        stream.write(b"mine")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_symbolic_link_keeps_pointing_where_it_did(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with atomic(tmp_path / "link") as stream:
+        stream.write(b"x")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"x"
+
+
+def test_stale_temporaries_go_and_live_ones_stay(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = socket.gethostname()
+    for owner, age in ((f"{host}-{dead.pid}", 0), (f"{host}-1", 0), ("elsewhere-5", 0), ("elsewhere-6", 100_000)):
+        name = tmp_path / f".out{files._MARK}{owner}"
+        name.write_text("")
+        os.utime(name, (time.time() - age,) * 2)
+    with atomic(tmp_path / "out"):
+        pass
+    left = sorted(name.rpartition("-")[2] for name in os.listdir(tmp_path) if name != "out")
+    assert left == ["1", "5"]
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with atomic(tmp_path / "out") as stream:
+        stream.write(b"x")
+    assert (tmp_path / "out").read_bytes() == b"x" and os.listdir(tmp_path) == ["out"]
+
+
+def slow_square(n: int) -> int:
+    time.sleep(0.02 * (n % 3))
+    return n * n
+
+
+def test_ordered_map_keeps_order():
+    assert list(parallel.ordered_map(slow_square, range(20), 3)) == [n * n for n in range(20)]
+
+
+def test_ordered_map_does_not_read_far_ahead():
+    taken = []
+    results = parallel.ordered_map(slow_square, (taken.append(n) or n for n in range(1000)), 2)
+    next(results)
+    results.close()
+    assert len(taken) <= 6
+
+
+def die(n: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line():
+    with pytest.raises(InputError, match="worker process was killed"):
+        list(parallel.ordered_map(die, range(4), 2))
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """kill -9 of the parent leaves no process behind."""
+    script = f"""
+import os, time
+from chextools.parallel import ordered_map
+def work(n):
+    open({str(tmp_path)!r} + f"/{{os.getpid()}}", "w").close()
+    time.sleep(60)
+list(ordered_map(work, range(4), 2))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 30
+    while len(os.listdir(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [int(name) for name in os.listdir(tmp_path)]
+    parent.kill()
+    parent.wait()
+    assert len(workers) == 2
+    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_jobs_are_what_slurm_granted_else_the_cores_at_most_four(monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
+    assert parallel.default_jobs() == 7
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
+    monkeypatch.setattr(parallel, "_affinity", lambda: 64)
+    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 1 << 20)
+    assert parallel.default_jobs() == 4
+    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 3)
+    assert parallel.default_jobs() == 3
+    monkeypatch.setattr(parallel, "_affinity", lambda: 1)
+    assert parallel.default_jobs() == 1
