@@ -113,6 +113,15 @@ def by_task(value: object, what: str) -> dict:
     return value
 
 
+def number(value: object, what: str) -> float:
+    """A number as float, NaN for null. Raises InputError for anything else."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f'"{what}" must hold numbers or null, not {str(value)[:40]!r}')
+    return float(value)
+
+
 def check_id(identifier: object) -> str:
     """An id is one plain name: never a path, so that no output file named after it can leave its folder."""
     if not isinstance(identifier, str) or not identifier:

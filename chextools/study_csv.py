@@ -73,15 +73,15 @@ def metric_of(path: str) -> str | None:
     return next((metric for metric, stem in _STEMS.items() if name.startswith((f"{stem}_", f"{metric}_"))), None)
 
 
-def read_by_cxr(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
+def read_by_cxr(stream: BinaryIO, name: str, need_id: bool = True) -> Iterator[Located | Failure]:
     """Records {"id", "values": {task: number}} of a CSV with a column per task and a column img_id.
 
-    An empty cell, NaN or infinity is NaN. Raises InputError if the whole cannot be read.
+    A table of replicates has no img_id: unless one is needed, its records have no "id". An empty cell, NaN or infinity is NaN. Raises InputError if the whole cannot be read.
     """
     try:
         rows = csv.reader(io.StringIO(stream.read().decode("utf-8-sig"), newline=""), strict=True)
         header = next(rows, [])
-        if "img_id" not in header:
+        if need_id and "img_id" not in header:
             raise InputError(f"{name}: no column img_id; the study's files have one, and a column per task")
         header = [column if column == "img_id" else tasks.canonical(column) for column in header]
         if len(set(header)) < len(header):
@@ -99,8 +99,8 @@ def _by_cxr(header: list[str], row: list[str], where: str) -> Located | Failure:
         return Failure(where, f"{len(row)} cells under {len(header)} columns")
     cells = dict(zip(header, row))
     try:
-        identifier = records.check_id(cells.pop("img_id"))
-        return Located(where, {"id": identifier, "values": {task: _value(cell) for task, cell in cells.items()}})
+        identifier = {"id": records.check_id(cells.pop("img_id"))} if "img_id" in cells else {}
+        return Located(where, identifier | {"values": {task: _value(cell) for task, cell in cells.items()}})
     except InputError as error:
         return Failure(where, str(error))
 

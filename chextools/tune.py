@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from chextools import bootstrap, evaluate, heatmaps, overlap, segment, tasks
+from chextools import bootstrap, evaluate, heatmaps, overlap, records, segment, tasks
 from chextools.binarize import surface_of
 from chextools.errors import InputError
 from chextools.evaluate import Truth
@@ -166,9 +166,9 @@ def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
         if task not in record["masks"]:
             continue
         try:
-            if task not in scores:
+            if scores.get(task) is None:
                 raise InputError("no score to compare with cutoffs")
-            score, mask = _score(scores[task]), evaluate.mask_of(record, task)
+            score, mask = records.number(scores[task], "scores"), evaluate.mask_of(record, task)
             true = evaluate.mask_of(truth, task) or Mask.empty(mask.size)
             if mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
@@ -202,16 +202,10 @@ def _scores(record: dict, truth: dict | None, has_truth: bool, settings: Setting
             else:
                 positive = _label(labels.get(task))
             if positive is not None:
-                values[task] = (_score(scores[task]), positive)
+                values[task] = (records.number(scores[task], "scores"), positive)
         except InputError as error:
             failed[task] = str(error)
     return Row(record["id"], frozenset(scores), values, failed)
-
-
-def _score(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"the score {value!r} is not a number")
-    return float(value)
 
 
 def _label(value: object) -> bool | None:

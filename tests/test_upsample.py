@@ -85,7 +85,7 @@ def test_every_answer_is_that_of_the_pixels(kind, nodes, size):
 @settings(deadline=None, max_examples=150)
 @given(
     st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
     st.sampled_from(["walk", "relu", "noise", "one ulp", "constant", "rows", "columns", "minus zero", "plateaus"]),
     st.integers(0, 2**32 - 1),
 )
