@@ -1,5 +1,6 @@
 """Packaging. `bin/` names the commands; an sdist carries all that a checkout has."""
 
+import re
 from glob import glob
 from pathlib import Path
 
@@ -22,9 +23,7 @@ class WholeSdist(sdist):
 
 setup(
     name="chextools",
-    version=next(
-        line.split('"')[1] for line in (ROOT / "chextools/__init__.py").read_text().splitlines() if "__version__" in line
-    ),
+    version=re.search('__version__ = "(.+)"', (ROOT / "chextools/__init__.py").read_text())[1],
     description="Tell whether a chest X-ray classifier looks where radiologists look",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -47,5 +46,9 @@ setup(
     },
     data_files=[(f"share/man/man{n}", sorted(glob(f"man/man{n}/*.{n}", root_dir=ROOT))) for n in (1, 7)],
     cmdclass={"sdist": WholeSdist},
-    classifiers=["Environment :: Console", "Intended Audience :: Science/Research", "Programming Language :: Python :: 3"],
+    classifiers=[
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+    ],
 )

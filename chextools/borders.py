@@ -45,7 +45,7 @@ def longest(mask: Mask) -> Border | None:
 def min_area_rectangle(hull: np.ndarray) -> tuple[float, float]:
     """(longer, shorter) side of the rectangle of least area around a convex hull, corners [n, 2] in order.
 
-    One of its sides lies along an edge of the hull (Freeman and Shapira 1975). A point or line has no area: (length, 0).
+    One of its sides lies along an edge of the hull (Freeman and Shapira 1975). A point or line gives (length, 0).
     """
     if len(hull) < 3:
         return float(np.hypot(*np.subtract(hull[-1], hull[0]))), 0.0

@@ -65,7 +65,7 @@ def read(source: str, stdin: BinaryIO, metric: str | None = None) -> Results:
     name = "stdin" if source == "-" else source
     said = None
     with inputs.open_source(source, stdin) as stream:
-        if inputs.is_json(stream):
+        if inputs.is_json(stream, name):
             items = list(inputs.objects(stream, name))
         else:
             said = study_csv.metric_of(name)
@@ -145,7 +145,7 @@ def compare(pred: Results, ref: Results, settings: Settings) -> list[dict]:
             f"{pred.name} holds {kinds[pred.ids is not None]}, {ref.name} {kinds[ref.ids is not None]}: give two of a kind"
         )
     if pred.metric and ref.metric and pred.metric != ref.metric:
-        raise InputError(f"{pred.name} holds {pred.metric}, {ref.name} {ref.metric}: choose one with --metric")
+        raise InputError(f"{pred.name} holds {pred.metric}, {ref.name} {ref.metric}")
     names = _shared_tasks(pred, ref, settings.tasks)
     tables = [side.values[:, [side.tasks.index(task) for task in names]] for side in (pred, ref)]
     if pred.ids is None:
@@ -205,14 +205,14 @@ def _row(task: str, pred: np.ndarray, ref: np.ndarray, difference: np.ndarray, n
     """The comparison of replicates [R] of one task."""
     row = _compared(task, float(bootstrap.nanmean(pred)), float(bootstrap.nanmean(ref)), pred, ref, difference)
     row |= numbers or {}
-    undefined = int(np.isnan(pred).sum()), int(np.isnan(ref).sum())
     if numbers and not numbers["n_pred"] == numbers["n_ref"] == numbers["n"]:
         row["note"] = (
             f"PRED averages {numbers['n_pred']} CXRs, REF {numbers['n_ref']}; the difference is over the {numbers['n']} "
             "that both have"
         )
     elif not numbers and (np.isnan(pred) != np.isnan(ref)).any():
-        row["note"] = f"undefined in {undefined[0]} replicates of PRED, {undefined[1]} of REF: they average different CXRs"
+        undefined = (int(np.isnan(values).sum()) for values in (pred, ref))
+        row["note"] = "undefined in {} replicates of PRED, {} of REF: they average different CXRs".format(*undefined)
     if numbers and numbers["n"] < 2:
         row |= dict.fromkeys(("lower", "upper", "difference_lower", "difference_upper", "p"))
         row.setdefault("reason", f"{numbers['n'] or 'no'} CXR with a value on both sides: no interval")
@@ -252,10 +252,10 @@ def _compared(
     row |= {"replicates": count, "difference": float(bootstrap.nanmean(difference))}
     row |= {"difference_lower": lower_difference, "difference_upper": upper_difference, "p": p_value(difference)}
     row["p_holm"] = None
-    for name, mean in (("PRED", pred_mean), ("REF", ref_mean)):
-        if np.isnan(mean):
-            row["reason"] = f"{name} is undefined"
-    if ref_mean == 0:
+    undefined = [name for name, mean in (("PRED", pred_mean), ("REF", ref_mean)) if np.isnan(mean)]
+    if undefined:
+        row["reason"] = f"{' and '.join(undefined)} {'are' if len(undefined) > 1 else 'is'} undefined"
+    elif ref_mean == 0:
         row["reason"] = "the mean of REF is 0: no percentage of it"
     elif np.isneginf(lower):
         row["reason"] = f"the mean of REF is 0 in {int(np.isneginf(decrease).sum())} replicates: no lower bound"

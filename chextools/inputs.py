@@ -71,12 +71,12 @@ def open_source(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
             yield stream
 
 
-def is_json(stream: BinaryIO) -> bool:
+def is_json(stream: BinaryIO, name: str) -> bool:
     """Whether a stream from `open_source` goes on with JSON rather than, say, CSV; nothing is read from it."""
     try:
         return stream.peek(1).lstrip()[:1] in (b"{", b"[", b"")
-    except (OSError, EOFError, zlib.error):
-        return True  # damaged gzip: reading it says so
+    except (OSError, EOFError, zlib.error) as error:  # gzip: truncated or corrupt
+        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def objects(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:

@@ -140,6 +140,11 @@ class Mask:
         """Whether the pixel in row y and column x belongs to the mask."""
         return bool(np.searchsorted(self.bounds, x * self.size[0] + y, side="right") % 2)
 
+    def positions(self) -> np.ndarray:
+        """Where its pixels are, x * height + y: int64 [area], ascending."""
+        length = self.ends - self.starts
+        return np.arange(length.sum()) + np.repeat(self.starts - np.cumsum(length) + length, length)
+
     def box(self) -> list[int]:
         """The smallest box around the mask, [x, y, width, height] in pixels."""
         if not self.bounds.size:

@@ -83,7 +83,7 @@ def _cgroup_quota() -> int:
         ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
     ):
         try:
-            words = Path(quota_file).read_text().split() + (Path(period_file).read_text().split() if period_file else [])
+            words = " ".join(Path(file).read_text() for file in (quota_file, period_file) if file).split()
             quota, period = float(words[0]), float(words[1])
         except (OSError, ValueError, IndexError):
             continue

@@ -66,7 +66,7 @@ def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = N
     for source in sources:
         name = "stdin" if source == "-" else source
         with inputs.open_source(source, stdin) as stream:
-            if inputs.is_json(stream):
+            if inputs.is_json(stream, name):
                 items = (_checked_results(item) for item in inputs.objects(stream, name))
             else:
                 items = _study_results(stream, name, metric)
@@ -145,11 +145,11 @@ def read_features(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
 
 
 def _feature_rows(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
+    name = "stdin" if source == "-" else source
     with inputs.open_source(source, stdin) as stream:
-        if not inputs.is_json(stream):
-            name = "stdin" if source == "-" else source
+        if not inputs.is_json(stream, name):
             raise InputError(f"{name}: neither chex-features' JSON Lines nor a folder of the study's CSV files")
-        for item in inputs.objects(stream, "stdin" if source == "-" else source):
+        for item in inputs.objects(stream, name):
             if isinstance(item, Located):
                 try:
                     item = Located(item.where, _checked_features(item.record))
@@ -374,7 +374,7 @@ def joint(x: np.ndarray, y: np.ndarray, patients: Sequence[str]) -> tuple[int, i
     elif not used.size:
         reason = "all features are constant"
     elif groups <= terms:
-        reason = f"{groups} patients; errors by patient need more than {terms}"
+        reason = f"errors by patient need more than {terms} patients, not {groups}"
     if not reason:
         design = np.column_stack([np.ones(n), *((x[:, k] - x[:, k].mean()) / x[:, k].std(ddof=1) for k in used)])
         if np.linalg.matrix_rank(design) < terms:

@@ -1,4 +1,4 @@
-"""The CSV files that the study's scripts write: their names, columns, order and rounding, so that those scripts read on.
+"""The CSV files that the study's scripts write: names, columns, order and rounding, so that those scripts read on.
 
 Numbers are written as pandas writes them: shortest form that reads back the same, nothing for an undefined one.
 """
@@ -76,7 +76,8 @@ def metric_of(path: str) -> str | None:
 def read_by_cxr(stream: BinaryIO, name: str, need_id: bool = True) -> Iterator[Located | Failure]:
     """Records {"id", "values": {task: number}} of a CSV with a column per task and a column img_id.
 
-    A table of replicates has no img_id: unless one is needed, its records have no "id". An empty cell, NaN or infinity is NaN. Raises InputError if the whole cannot be read.
+    A table of replicates has no img_id: unless one is needed, its records have no "id". An empty cell, NaN or infinity
+    is NaN. Raises InputError if the whole cannot be read.
     """
     try:
         rows = csv.reader(io.StringIO(stream.read().decode("utf-8-sig"), newline=""), strict=True)
@@ -113,7 +114,7 @@ def _value(cell: str) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def features_files(by_id: Mapping[str, Mapping[str, Mapping[str, float | None]]], names: Iterable[str]) -> dict[str, str]:
+def features_files(by_id: Mapping[str, Mapping[str, Mapping]], names: Iterable[str]) -> dict[str, str]:
     """File name to content of the study's geometric features, from id -> task -> feature -> number."""
     names = sorted(names)
     files = {}

@@ -16,7 +16,7 @@ from chextools.errors import InputError
 from chextools.evaluate import Truth
 from chextools.masks import Mask, intersection
 from chextools.parallel import ordered_map
-from chextools.records import Failure, Located
+from chextools.records import Failure, Located, few
 from chextools.upsample import levels_above
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 PURPOSES = ("threshold", "cutoff", "score")
 OBJECTIVES = {"iou": overlap.iou, "dice": overlap.dice}
 GRIDS = {"threshold": (0.2, 0.8, 0.1), "cutoff": (0.0, 0.8, 0.1)}  # the study's
+_PIXELS_AT_ONCE = 1 << 15
 MAX_GRID = 1001  # values: steps of a thousandth
 EXCEPTION = ("Lung Lesion", 0.1)  # the study's cutoffs of this task start here
 
@@ -143,16 +144,24 @@ def _at_thresholds(record: dict, truth: dict | None, settings: Settings) -> Row:
     return Row(record["id"], frozenset(loaded.maps), values, failed)
 
 
-def _areas(loaded: heatmaps.Heatmaps, task: str, true: Mask, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of truth and mask, and of the mask, at each threshold: float64 [G] each."""
+def _areas(loaded: heatmaps.Heatmaps, task: str, true: Mask, settings: Settings) -> np.ndarray:
+    """Pixels of mask and truth, and of the mask, at each threshold: int64 [2, G].
+
+    The mask's pixels are those >= a level of float32, so one pass over the truth counts them for all levels.
+    """
     surface = surface_of(loaded.maps[task], loaded.size, input_size=loaded.input_size, smooth=settings.masks.smooth,
                          sign=settings.masks.sign or loaded.sign)  # fmt: skip
-    both, predicted = np.zeros((2, len(settings.grid)))
-    for k, level in enumerate(levels_above(settings.grid, surface.minimum, surface.maximum)):
-        if level < np.inf:
-            mask = Mask(loaded.size, surface.transitions(level))
-            both[k], predicted[k] = intersection(mask, true), mask.area
-    return both, predicted
+    levels = levels_above(settings.grid, surface.minimum, surface.maximum)
+    levels = levels[levels < np.inf]
+    if not levels.size:
+        return np.zeros((2, len(settings.grid)))
+    both = np.zeros(len(levels) + 1, np.int64)
+    positions = true.positions()
+    for start in range(0, len(positions), _PIXELS_AT_ONCE):  # blocks that stay in a core's cache
+        x, y = np.divmod(positions[start : start + _PIXELS_AT_ONCE], loaded.size[0])
+        both += np.bincount(np.searchsorted(levels, surface.pixels(y, x), side="right"), minlength=len(both))
+    areas = np.stack([np.cumsum(both[:0:-1])[::-1], surface.counts(levels)])
+    return np.pad(areas, ((0, 0), (0, len(settings.grid) - len(levels))))
 
 
 def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
@@ -223,6 +232,8 @@ def summarise(rows: Sequence[Row], truth: Truth | None, settings: Settings, fail
 
     failed: records that could not be read; every row counts them, as they may have changed its number.
     """
+    if not rows:
+        raise InputError(f"none of {failed} records could be used")
     rows = sorted(rows, key=lambda row: row.id)
     if truth is not None and settings.purpose != "score":
         _compare_ids(rows, truth, settings)
@@ -253,8 +264,10 @@ def _compare_ids(rows: Sequence[Row], truth: Truth, settings: Settings) -> None:
     ids = {row.id for row in rows}
     missing = sorted(truth.records.keys() - ids)
     strangers = sorted(ids - truth.records.keys())
-    if missing:
+    if missing and len(missing) < len(truth.records):
         log.warning("%s in the truth but not among the heatmaps: left out", evaluate.cxrs(missing))
+    if len(strangers) == len(rows) and settings.purpose == "threshold":
+        raise InputError(f"no image is on both sides: the truth has {few(missing)}, the heatmaps {few(strangers)}")
     if strangers:
         fate = "left out" if settings.purpose == "threshold" else "its truth counts as empty"
         log.warning("%s among the heatmaps but not in the truth: %s", evaluate.cxrs(strangers), fate)
@@ -264,7 +277,7 @@ def _available(rows: Sequence[Row], settings: Settings) -> list[str]:
     """The tasks to choose for, by name as in the study; those that no image has are left out."""
     has = frozenset().union(*(row.has for row in rows))
     if settings.purpose == "score":
-        what, wanted = "score", sorted(tasks.choose(settings.tasks or (), has, "the records"))
+        what, wanted = "score", sorted(tasks.choose(settings.tasks or (), has, "the input"))
     else:
         what, wanted = "heatmap", sorted(settings.tasks)
     names = [task for task in wanted if task in has]
@@ -297,7 +310,10 @@ def _choose_on_grid(task: str, rows: Sequence[Row], settings: Settings) -> tuple
     row = {key: _plain(grid[k]), objective: float(means[k]), "n": int(n[k])}
     row |= {"lower": _plain(lower), "upper": _plain(upper), "replicates": count}
     defined = int((~np.isnan(table)).any(axis=1).sum())
-    if not defined:
+    failed = [row.failed[task] for row in rows if task in row.failed]
+    if failed and not any(task in row.values for row in rows):
+        row |= {key: None, "reason": f"all failed: {failed[0]}"}
+    elif not defined:
         row["reason"] = f"{objective} is undefined for every CXR: the first of the grid"
     elif defined == 1:
         row |= {"lower": None, "upper": None, "reason": "chosen on one CXR: no interval"}

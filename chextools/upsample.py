@@ -152,6 +152,23 @@ class Surface:
                 counts += np.bincount(_bin(rows, self.minimum, self.maximum).ravel(), minlength=256)
         return counts
 
+    def counts(self, level: np.ndarray) -> np.ndarray:
+        """How many pixels are >= each level: int64 [K], of finite float32 [K] in ascending order."""
+        counts = None
+        if self._solvable:
+            corners, _, _, slack = self._patches
+            low, high = _over_cells(np.minimum, corners), _over_cells(np.maximum, corners)
+            if slack == self._slack:  # no misfit: zeros are zeros, and ReLU makes many
+                slack = np.where((low != 0) | (high != 0), slack, np.float32(0))
+            first, final = (np.searchsorted(level, bound, side="right") for bound in (low - slack, high + slack))
+            counts = self._solve_counts(level, first, final)
+        if counts is None:
+            counts = np.zeros(len(level) + 1, np.int64)
+            for _, rows in self._rows():
+                counts += np.bincount(np.searchsorted(level, rows.ravel(), side="right"), minlength=len(counts))
+            counts = _at_least(counts)
+        return counts
+
     def transitions(self, threshold: np.float32) -> np.ndarray:
         """Where v >= threshold begins and ends, column by column: int64 [2 n], ascending, in positions x * H + y.
 
@@ -371,11 +388,17 @@ class Surface:
         room, per_bin = np.float32(room + slack * per_bin + 2.0**-12), np.float32(per_bin)
         first = np.clip((_over_cells(np.minimum, corners) - low) * per_bin - room, 0, 255).astype(np.int32)
         final = np.clip((_over_cells(np.maximum, corners) - low) * per_bin + room, 0, 255).astype(np.int32)
+        counts = self._solve_counts(level, first, final)
+        return counts if counts is None else -np.diff(counts, prepend=self.size[0] * self.size[1], append=0)
+
+    def _solve_counts(self, level, first, final):
+        """`counts`, given that all of a patch is >= the levels before `first`, and none from `final` on; or None."""
+        _, y, x, _ = self._patches
         crossed = final - first
         if (crossed.reshape(-1, len(x.count)) @ x.count).sum() * 2 > self.size[0] * self.size[1]:
             return None
         area = np.multiply.outer(y.count, x.count.astype(np.float64)).ravel()
-        at_least = np.cumsum(np.bincount(first, area, 257)[::-1])[::-1]
+        counts = _at_least(np.bincount(first, area, len(level) + 1))
         for cells in self._classes(crossed > 0):
             times = crossed[cells]
             owner = np.repeat(np.arange(len(cells)), times)
@@ -390,8 +413,8 @@ class Surface:
             settled = self._settle(cells[owner[n]], level[k[n]], slope, p, near, odd)
             if settled is None:
                 return None
-            at_least[1:-1] += np.bincount(k, above, 255) - np.bincount(k[n], settled[0], 255)
-        return (at_least[:-1] - at_least[1:]).astype(np.int64)
+            counts += np.bincount(k, above, len(level)) - np.bincount(k[n], settled[0], len(level))
+        return counts.astype(np.int64)
 
     def _solve_transitions(self, threshold):
         """The transitions from the patches that the threshold cuts; None where making the pixels is cheaper."""
@@ -453,6 +476,11 @@ def _between(rows, knots):
     k = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
     weight = ((at - knots[k]) / np.diff(knots)[k]).astype(np.float32)[:, None]
     return rows[k] * (1 - weight) + rows[k + 1] * weight
+
+
+def _at_least(counts):
+    """From how many reach exactly the first 0, 1, ... K of ascending levels to how many reach each of the K."""
+    return np.cumsum(counts[:0:-1])[::-1]
 
 
 def _over_cells(best, nodes):

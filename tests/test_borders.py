@@ -35,7 +35,8 @@ def followed(pixels: np.ndarray) -> list[list[tuple[int, int]]]:
 def follow(f: np.ndarray, first: tuple, start: tuple, number: int) -> list[tuple]:
     def neighbours(centre: tuple, after: tuple, step: int):
         k = AROUND.index((after[0] - centre[0], after[1] - centre[1]))
-        return [(centre[0] + AROUND[(k + step * s) % 8][0], centre[1] + AROUND[(k + step * s) % 8][1]) for s in range(1, 9)]
+        turned = (AROUND[(k + step * s) % 8] for s in range(1, 9))
+        return [(centre[0] + dy, centre[1] + dx) for dy, dx in turned]
 
     last = next((p for p in neighbours(first, start, 1) if f[p]), None)
     if last is None:

@@ -238,7 +238,8 @@ def test_sizes_that_disagree_fail_by_name(cli, tmp_path):
 
 
 def test_csv_files_are_refused_one_by_one(cli, small, tmp_path):
-    arguments = ("chex-eval", small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json", "--csv", tmp_path)
+    expected = small / "expected"
+    arguments = ("chex-eval", expected / "seg_otsu.json", "--truth", expected / "gt.json", "--csv", tmp_path)
     (tmp_path / "n_segs.csv").write_text("mine")
     refused = cli(*arguments)
     assert refused.code == 1 and "n_segs.csv: exists" in refused.err

@@ -44,6 +44,7 @@ def command(context, inputs, features_path, scores_path, minus, metric, tasks, h
     inputs = base.default_inputs(context, inputs)
 
     from chextools import evaluate, files, regress, study_csv, tables
+    from chextools.records import Failure
     from chextools.tasks import choose
 
     if (features_path is None) == (scores_path is None):
@@ -55,13 +56,15 @@ def command(context, inputs, features_path, scores_path, minus, metric, tasks, h
         files.check_target(output, force)
     tally = base.Tally(fail_fast)
 
-    def usable(items, name):
-        _, items = evaluate.peek(items, "stdin" if name == "-" else name)
-        return tally.passing(items)
-
     def results_of(sources):
-        items = usable(regress.read_results(sources, base.stdin(), metric), sources[0])
-        return regress.collect(items, "stdin" if sources[0] == "-" else sources[0], metric)
+        where = "stdin" if sources[0] == "-" else sources[0]
+        _, items = evaluate.peek(regress.read_results(sources, base.stdin(), metric), where)
+        return regress.collect(tally.passing(items), where, metric)
+
+    def explanations(read, source):  # as records they do not count, unless they fail
+        _, items = evaluate.peek(read(source, base.stdin()), "stdin" if source == "-" else source)
+        for item in items:
+            yield from tally.passing([item]) if isinstance(item, Failure) else [item.record]
 
     results = results_of(inputs)
     if minus:
@@ -72,11 +75,11 @@ def command(context, inputs, features_path, scores_path, minus, metric, tasks, h
     known = {task for values in results.values.values() for row in values.values() for task in row}
     chosen = choose(tasks, known, "the results") if tasks else ()
     if against == "features":
-        given = list(usable(regress.read_features(features_path, base.stdin()), features_path))
+        given = list(explanations(regress.read_features, features_path))
         rows = list(regress.on_features(results, given, chosen, tally.failed))
     else:
-        given = usable(regress.read_scores(scores_path, base.stdin()), scores_path)
-        scores = {record["id"]: record["scores"] for record in base.progress(given, "CXRs")}
+        given = base.progress(explanations(regress.read_scores, scores_path), "CXRs")
+        scores = {record["id"]: record["scores"] for record in given}
         rows = list(regress.on_scores(results, scores, chosen, tally.failed))
     if csv_folder:
         study_csv.write(csv_folder, study_csv.regression_files(rows, against, human), force)

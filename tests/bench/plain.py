@@ -89,7 +89,7 @@ def pairs(pred: str, gt: str):
 
 def iou(pred: str, gt: str) -> dict:
     values: dict = {}
-    for name, task, a, b in pairs(pred, gt):
+    for _, task, a, b in pairs(pred, gt):
         defined = a.any() and b.any()
         values.setdefault(task, []).append((a & b).sum() / (a | b).sum() if defined else np.nan)
     return bootstrap(values)
@@ -117,8 +117,7 @@ def pixel(pred: str, gt: str) -> dict:
 def bootstrap(values: dict) -> dict:
     rng = np.random.RandomState(0)
     table = np.array(list(values.values())).T
-    with np.errstate(invalid="ignore"):
-        replicates = [np.nanmean(np.r_[table[rng.choice(len(table), len(table))], table[:0]], axis=0) for _ in range(1000)]
+    replicates = [np.nanmean(table[rng.choice(len(table), len(table))], axis=0) for _ in range(1000)]
     return dict(zip(values, np.nanpercentile(replicates, [2.5, 97.5], axis=0).T.tolist()))
 
 
