@@ -15,6 +15,8 @@ from chextools.upsample import Surface, bilinear, level_above, levels, otsu
 
 SIGNS = ("positive", "abs", "raw")
 
+_ROWS_AT_ONCE = 256
+
 
 def binarize(
     values: np.ndarray,
@@ -34,10 +36,10 @@ def binarize(
     smooth: side in pixels of a box filter over the upsampled map. (The study filters a colour rendering instead.)
     sign: which evidence counts in a signed map: positive (negatives are 0), abs, or raw (least to greatest).
 
-    A flat map gives an empty mask, as 0/0 does in the study.
+    A flat map gives an empty mask, as 0/0 does in the study. (Where it is not 0, the study divides rounding by rounding.)
     """
     surface = surface_of(values, size, input_size=input_size, smooth=smooth, sign=sign)
-    if surface.minimum == surface.maximum:
+    if surface.is_flat:
         return Mask.empty(size)
     if threshold is not None:
         return Mask(size, surface.transitions(level_above(threshold, surface.minimum, surface.maximum)))
@@ -73,18 +75,18 @@ def box_filter(values: np.ndarray, side: int) -> np.ndarray:
     """Mean over a box of `side` x `side` pixels around each pixel, borders mirrored about the edge pixel; float32."""
     if side > min(values.shape):
         raise InputError(f"a box of {side} pixels is larger than the image of {values.shape[0]} x {values.shape[1]}")
-    before, after = side // 2, side - 1 - side // 2
-    for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (before, after)
-        sums = np.cumsum(np.pad(values, pad, mode="reflect"), axis=axis, dtype=np.float64)
-        upper = np.take(sums, range(side - 1, sums.shape[axis]), axis=axis)
-        lower = np.take(sums, range(sums.shape[axis] - side), axis=axis)
-        skip = [slice(None), slice(None)]
-        skip[axis] = slice(1, None)
-        upper[tuple(skip)] -= lower
-        values = upper / side
-    return values.astype(np.float32)
+    return _row_means(_row_means(values, side).T, side).T
+
+
+def _row_means(values: np.ndarray, side: int) -> np.ndarray:
+    """Means of `side` neighbours along each row, in blocks of rows that bound the memory of the running sums."""
+    means = np.empty_like(values)
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        padded = np.pad(values[rows], ((0, 0), (side // 2, side - 1 - side // 2)), mode="reflect")
+        sums = np.cumsum(np.pad(padded, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
+        means[rows] = (sums[:, side:] - sums[:, :-side]) / side
+    return means
 
 
 def filled(mask: Mask) -> Mask:

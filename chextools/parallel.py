@@ -51,6 +51,7 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        pool.shutdown()
     except BrokenProcessPool:
         raise InputError("a worker process was killed (out of memory?); try fewer with --jobs") from None
     finally:

@@ -264,10 +264,10 @@ def _compare_ids(rows: Sequence[Row], truth: Truth, settings: Settings) -> None:
     ids = {row.id for row in rows}
     missing = sorted(truth.records.keys() - ids)
     strangers = sorted(ids - truth.records.keys())
-    if missing and len(missing) < len(truth.records):
-        log.warning("%s in the truth but not among the heatmaps: left out", evaluate.cxrs(missing))
     if len(strangers) == len(rows) and settings.purpose == "threshold":
         raise InputError(f"no image is on both sides: the truth has {few(missing)}, the heatmaps {few(strangers)}")
+    if missing:
+        log.warning("%s in the truth but not among the heatmaps: left out", evaluate.cxrs(missing))
     if strangers:
         fate = "left out" if settings.purpose == "threshold" else "its truth counts as empty"
         log.warning("%s among the heatmaps but not in the truth: %s", evaluate.cxrs(strangers), fate)

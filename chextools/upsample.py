@@ -125,6 +125,11 @@ class Surface:
         """The greatest pixel."""
         return self._largest(1)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether there is nothing to tell apart. Pixels between equal nodes may differ, but only by rounding."""
+        return bool(self.values.min() == self.values.max()) or self.minimum == self.maximum
+
     def argmax(self) -> tuple[int, int]:
         """(y, x) of the greatest pixel; of equal ones the first in row-major order."""
         some = self._peaks(self._highest, self.maximum - self._slack) if self._solvable else None

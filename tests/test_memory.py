@@ -39,7 +39,7 @@ def heatmaps(folder: Path, images: int, size: tuple[int, int], kind: str = "smoo
 
 def test_a_worker_on_the_largest_x_rays_stays_below_300_mb(tmp_path):
     """Also for noise, the worst case, and where every pixel is made to be smoothed."""
-    for kind, options in (("smooth", []), ("noise", []), ("smooth", ["--threshold", "0.5"])):
+    for kind, options in (("smooth", []), ("noise", []), ("smooth", ["--smooth", "9"])):
         folder = heatmaps(tmp_path / f"{kind}{len(options)}", 2, (3056, 2544), kind)
         assert peak_megabytes("chex-segment", folder, "-q", "-j", "1", *options) < 300
 

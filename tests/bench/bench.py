@@ -1,10 +1,11 @@
 """Speed of whole commands, as ratios: to a plain numpy and Pillow pipeline in the same run, and to the study's scripts.
 
-    python tests/bench/bench.py [--reference CHECKOUT] [--runs N]
+    python tests/bench/bench.py [--reference CHECKOUT [--reference-python PYTHON]] [--runs N] [--only WORK]
 
 The work is 24 X-rays of real sizes with 10 heatmaps each (seed 7). Prints a table in Markdown: seconds (median), items
 a second, peak memory of the largest process, and how many times faster than each rival. With --reference, a checkout
-of the study's code (cheXlocalize), its scripts are run on the same files by the same Python.
+of the study's code (cheXlocalize), its scripts are run on the same files, once each, by a Python that has what they
+need (torch, pandas, opencv).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ROOT = HERE.parents[1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--reference", type=Path, help="a checkout of the study's code")
+    parser.add_argument("--reference-python", default=sys.executable)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", help="only the work whose name holds this")
     parser.add_argument("--cxrs", type=int, default=24)
@@ -44,7 +46,9 @@ def main() -> None:
         for name, items, ours, rival, script in rows:
             seconds, peak = measure(ours, options.runs)
             theirs = measure(rival, max(1, options.runs // 2))[0] if rival else None
-            study = measure(reference(options.reference, script, work), 1)[0] if options.reference and script else None
+            study = None
+            if options.reference and script:
+                study = measure([options.reference_python, options.reference / script[0], *script[1:]], 1)[0]
             cells = [f"{seconds:.2f}", f"{items / seconds:.0f}" if items else "", f"{peak:.0f}"]
             cells += [f"{other / seconds:.1f}x" if other else "" for other in (theirs, study)]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
@@ -80,7 +84,15 @@ def spine(work: Path, masks: int) -> list[tuple]:
         ("eval hit", masks, ["chex-eval", maps, "--truth", gt, "--metric", "hit", "-q"], plainly("hit", maps, gt),
          ["eval.py", "--metric", "hitmiss", "--gt_path", gt, "--pred_path", maps, "--save_dir", work]),
         ("eval pixel", masks, [*evaluate, "--metric", "pixel"], plainly("pixel", otsu, gt),
-         ["precision_recall_specificity.py", "--gt_path", gt, "--pred_seg_path", otsu, "--save_dir", work]),
+         ["precision_recall_specificity.py", "--gt_path", gt, "--pred_seg_path", otsu, "--hb_seg_path", otsu,
+          "--save_dir", work]),
+        ("tune, threshold", 0, ["chex-tune", maps, "--truth", gt, "--for", "threshold", "-q"], None,
+         ["tune_heatmap_threshold.py", "--map_dir", maps, "--gt_path", gt, "--save_dir", work]),
+        ("tune, cutoff", 0, ["chex-tune", maps, "--truth", gt, "--for", "cutoff", "-q"], None,
+         ["tune_probability_threshold.py", "--map_dir", maps, "--gt_path", gt, "--save_dir", work]),
+        ("features", 0, ["chex-features", work / "gt_annotations.json", "--truth", gt, "-q"], None,
+         ["compute_pathology_features.py", "--gt_ann", work / "gt_annotations.json", "--gt_seg", gt,
+          "--save_dir", work]),
         ("segment, one map", 1, ["chex-segment", single], None, None),
         start_up("chex-segment", "--help"),
         start_up("chex-eval", "--help"),
@@ -111,10 +123,6 @@ def measure(words: list, runs: int) -> tuple[float, float]:
         if status:
             print(json.dumps({"failed": resolve(words), "status": status}), file=sys.stderr)
     return statistics.median(seconds), peak
-
-
-def reference(checkout: Path, script: list, work: Path) -> list:
-    return [sys.executable, checkout / script[0], *script[1:]]
 
 
 if __name__ == "__main__":
