@@ -1,4 +1,4 @@
-"""chex-compare: how far one result falls below another, per task: the study's percentage decrease, and a paired test."""
+"""chex-compare: how far one result falls below another per task: the study's percentage decrease, and a paired test."""
 
 from __future__ import annotations
 
@@ -47,9 +47,8 @@ class Results:
 
 @dataclass
 class Side:
-    """What is compared of one side: replicate means, float64 [R, K], and per task the CXRs averaged, None if unknown."""
+    """What is compared of one side: replicate means, float64 [R, K], and by task the CXRs averaged, None if unknown."""
 
-    name: str
     replicates: np.ndarray
     n: np.ndarray | None
 
@@ -140,31 +139,30 @@ def compare(pred: Results, ref: Results, settings: Settings) -> list[dict]:
     Raises InputError where the two cannot be compared.
     """
     if (pred.ids is None) != (ref.ids is None):
-        kinds = ("replicates", "per-image results")
-        raise InputError(
-            f"{pred.name} holds {kinds[pred.ids is not None]}, {ref.name} {kinds[ref.ids is not None]}: give two of a kind"
-        )
+        one, other = ("replicates" if side.ids is None else "per-image results" for side in (pred, ref))
+        raise InputError(f"{pred.name} holds {one}, {ref.name} {other}: give two of a kind")
     if pred.metric and ref.metric and pred.metric != ref.metric:
         raise InputError(f"{pred.name} holds {pred.metric}, {ref.name} {ref.metric}")
     names = _shared_tasks(pred, ref, settings.tasks)
-    tables = [side.values[:, [side.tasks.index(task) for task in names]] for side in (pred, ref)]
+    tables = [np.ascontiguousarray(s.values[:, [s.tasks.index(task) for task in names]]) for s in (pred, ref)]
     if pred.ids is None:
         if len(tables[0]) != len(tables[1]):
             raise InputError(f"{pred.name} has {len(tables[0])} replicates, {ref.name} {len(tables[1])}")
-        sides = [Side(side.name, table, None) for side, table in zip((pred, ref), tables)]
+        sides = [Side(table, None) for table in tables]
         difference = tables[0] - tables[1]
-        n = None
+        n = pairs = None
     else:
         both = join(pred.ids, pred.name, ref.ids, ref.name)
         tables = [t[np.searchsorted(side.ids, both)] for side, t in zip((pred, ref), tables)]
         means = [bootstrap.means(t, settings.replicates, settings.seed) for t in (*tables, tables[0] - tables[1])]
         difference = means.pop()
         n = (~np.isnan(tables[0] - tables[1])).sum(axis=0)
-        sides = [Side(s.name, m, (~np.isnan(t)).sum(axis=0)) for s, m, t in zip((pred, ref), means, tables)]
+        pairs = int((~np.isnan(tables[0] - tables[1])).any(axis=1).sum())
+        sides = [Side(m, (~np.isnan(t)).sum(axis=0)) for m, t in zip(means, tables)]
     rows = [_row(task, *_column(sides, difference, n, k)) for k, task in enumerate(names)]
     for row, p in zip(rows, holm([row["p"] for row in rows])):
         row["p_holm"] = p
-    rows = [rows[k] for k in _order(rows)] + [_average(sides, difference, n)]
+    rows = [rows[k] for k in _order(rows)] + [_average(sides, difference, n, pairs)]
     failed = len(pred.failures) + len(ref.failures)
     paired = {"paired": "replicate"} if n is None else {"paired": "cxr", "seed": settings.seed}
     for row in rows:
@@ -205,26 +203,33 @@ def _row(task: str, pred: np.ndarray, ref: np.ndarray, difference: np.ndarray, n
     """The comparison of replicates [R] of one task."""
     row = _compared(task, float(bootstrap.nanmean(pred)), float(bootstrap.nanmean(ref)), pred, ref, difference)
     row |= numbers or {}
+    row["p"] = _at_least_possible(row["p"], numbers and numbers["n"])
     if numbers and not numbers["n_pred"] == numbers["n_ref"] == numbers["n"]:
         row["note"] = (
-            f"PRED averages {numbers['n_pred']} CXRs, REF {numbers['n_ref']}; the difference is over the {numbers['n']} "
-            "that both have"
+            f"PRED averages {numbers['n_pred']} CXRs, REF {numbers['n_ref']}; "
+            f"the difference is over the {numbers['n']} that both have"
         )
     elif not numbers and (np.isnan(pred) != np.isnan(ref)).any():
         undefined = (int(np.isnan(values).sum()) for values in (pred, ref))
         row["note"] = "undefined in {} replicates of PRED, {} of REF: they average different CXRs".format(*undefined)
     if numbers and numbers["n"] < 2:
-        row |= dict.fromkeys(("lower", "upper", "difference_lower", "difference_upper", "p"))
+        row |= dict.fromkeys(("difference_lower", "difference_upper", "p"))
+        if min(numbers["n_pred"], numbers["n_ref"]) < 2:
+            row |= {"lower": None, "upper": None}
         row.setdefault("reason", f"{numbers['n'] or 'no'} CXR with a value on both sides: no interval")
     return row
 
 
-def _average(sides: Sequence[Side], difference: np.ndarray, n: np.ndarray | None) -> dict:
-    """The row of the mean over tasks: of the tasks' means, and in each replicate over the tasks defined there."""
+def _average(sides: Sequence[Side], difference: np.ndarray, n: np.ndarray | None, pairs: int | None) -> dict:
+    """The row of the mean over tasks: of the tasks' means, and in each replicate over the tasks defined there.
+
+    pairs: CXRs with a value on both sides, of any task.
+    """
     pred, ref = (bootstrap.nanmean(side.replicates, axis=1) for side in sides)
     means = [[bootstrap.nanmean(column) for column in side.replicates.T] for side in sides]
     average = [float(bootstrap.nanmean(np.array(values))) for values in means]
     row = _compared(AVERAGE, *average, pred, ref, bootstrap.nanmean(difference, axis=1))
+    row["p"] = _at_least_possible(row["p"], pairs)
     if n is not None:
         row |= {"n": int(n.sum()), "n_pred": int(sides[0].n.sum()), "n_ref": int(sides[1].n.sum())}
         if n.max() < 2:
@@ -280,6 +285,14 @@ def p_value(differences: np.ndarray) -> float | None:
         return None
     beyond = min(int((known <= 0).sum()), int((known >= 0).sum()))
     return min(1.0, 2 * (beyond + 1) / (known.size + 1))
+
+
+def _at_least_possible(p: float | None, n: int | None) -> float | None:
+    """A p-value, but not below 2^(1 - n), the least that a test of n paired differences by their signs can give.
+
+    Replicates of a few CXRs that all differ one way never reach 0, so that two CXRs would seem to prove a difference.
+    """
+    return p if p is None or n is None else min(1.0, max(p, 2.0 ** (1 - n)))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -129,7 +129,11 @@ def metrics_of(record: dict) -> frozenset[str]:
 def measure(
     items: Iterable[Located | Failure], truth: Truth, settings: Settings, jobs: int = 1
 ) -> Iterator[Located | Failure]:
-    """Measure each prediction; the records that come back hold "row", a `Row`, and "failed" by task."""
+    """Measure each prediction; the records that come back hold "row", a `Row`, and "failed" by task.
+
+    jobs: processes for what heatmaps cost; arithmetic on runs costs less than to hand masks to another process.
+    """
+    jobs = jobs if "hit" in settings.metrics else 1
     pairs = ((item, truth.records.get(item.record["id"]) if isinstance(item, Located) else None) for item in items)
     return ordered_map(partial(_measure, settings=settings), pairs, jobs)
 
@@ -151,30 +155,36 @@ def _measure(pair: tuple[Located | Failure, dict | None], settings: Settings) ->
 def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     """Measure a prediction against its truth; either may be missing, which counts as empty."""
     either = (truth or {}) | (record or {})
-    predicted, true_area, both, hit = (np.zeros(len(settings.tasks)) for _ in range(4))
-    lacks = np.ones(len(settings.tasks), bool)
+    predicted, true_area, both, hit = (np.full(len(settings.tasks), np.nan) for _ in range(4))
+    lacks = np.zeros(len(settings.tasks), bool)
     pixels = np.nan
-    failed = {}
-    prediction = _Prediction(record) if record else None
-    for k, task in enumerate(settings.tasks):
-        hit[k] = np.nan
+    trues, failed = {}, {}
+    for task in settings.tasks:
         try:
-            true = mask_of(truth, task)
-            if true is not None:
-                true_area[k], pixels = true.area, true.size[0] * true.size[1]
-            if true_area[k] and "hit" in settings.metrics:
-                hit[k] = prediction is not None and prediction.hits(task, true)
+            trues[task] = mask_of(truth, task)
+        except InputError as error:
+            failed[task] = str(error)
+    asked = [task for task, true in trues.items() if true is not None and true.area and "hit" in settings.metrics]
+    prediction = _Prediction(record, asked) if record else None
+    for k, task in enumerate(settings.tasks):
+        if task in failed:
+            continue
+        true = trues[task]
+        try:
             mask = mask_of(record, task)
             if mask is not None and true is not None and mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
-            if mask is not None:
-                predicted[k] = mask.area
-                both[k] = intersection(mask, true) if true is not None else 0
-            lacks[k] = mask is None and not (prediction and prediction.has(task))
+            if task in asked:
+                hit[k] = prediction is not None and prediction.hits(task, true)
         except InputError as error:
             failed[task] = str(error)
-            lacks[k] = False
-            predicted[k] = true_area[k] = both[k] = hit[k] = np.nan
+            continue
+        if true is not None:
+            pixels = true.size[0] * true.size[1]
+        true_area[k] = true.area if true is not None else 0
+        predicted[k] = mask.area if mask is not None else 0
+        both[k] = intersection(mask, true) if mask is not None and true is not None else 0
+        lacks[k] = mask is None and not (prediction and prediction.has(task))
     return Row(
         either["id"], records.patient(either), truth is not None, record is not None, either.get("scores", {}),
         pixels, predicted, true_area, both, hit, lacks, failed,
@@ -195,17 +205,17 @@ def mask_of(record: dict | None, task: str) -> Mask | None:
 
 
 class _Prediction:
-    """Where a prediction points, read once and only if asked."""
+    """Where a prediction points, for the tasks of which it will be asked; read once, when it is."""
 
-    def __init__(self, record: dict):
-        self._record = record
+    def __init__(self, record: dict, tasks: Collection[str]):
+        self._record, self._tasks = record, tasks
         self._heatmaps = None
 
     def has(self, task: str) -> bool:
-        """Whether there is a point or heatmap of the task; a human who drew no point has missed."""
-        if "points" in self._record:
-            return True
-        return self._heatmaps is not None and task in self._heatmaps.maps
+        """Whether there is a point or heatmap of the task, if asked for; a human who drew no point has missed."""
+        if self._heatmaps is None or task not in self._tasks:
+            return "points" in self._record or "heatmap" in self._record
+        return task in self._heatmaps.maps
 
     def hits(self, task: str, truth: Mask) -> bool:
         """Whether a point, or the heatmap's greatest pixel (the first in row-major order), lies in the truth."""
@@ -215,7 +225,7 @@ class _Prediction:
         from chextools.binarize import surface_of
 
         if self._heatmaps is None:
-            self._heatmaps = heatmaps.of_record(self._record)
+            self._heatmaps = heatmaps.of_record(self._record, self._tasks)
         loaded = self._heatmaps
         if loaded.size != truth.size:
             raise InputError(f"the heatmap is for an image of {list(loaded.size)}, its truth of {list(truth.size)}")

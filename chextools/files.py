@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False) -> 
         return
     target = Path(os.path.realpath(path))
     _remove_stale(target)
-    temporary = target.with_name(f".{target.name[:100]}{_MARK}{socket.gethostname()}-{os.getpid()}")
+    temporary = target.with_name(f".{target.name[:100]}{_MARK}{os.uname().nodename}-{os.getpid()}")
     try:
         try:
             with open(temporary, "xb") as stream:
@@ -116,7 +115,7 @@ def _remove_stale(target: Path) -> None:
 
 def _is_stale(entry: os.DirEntry, owner: str) -> bool:
     host, _, process = owner.rpartition("-")
-    if host == socket.gethostname() and process.isdigit() and int(process) != os.getpid():
+    if host == os.uname().nodename and process.isdigit() and int(process) != os.getpid():
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:

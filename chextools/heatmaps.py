@@ -14,7 +14,7 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -302,8 +302,11 @@ class HeatmapFolder:
         """What a record's "heatmap" holds to name this image's heatmaps; `open_heatmap` reads it."""
         return str(*self.files[id].values()) if self.kind == "npz" else f"{self.path}#{id}"
 
-    def read(self, id: str) -> Heatmaps:
-        """All heatmaps of an image. Of pickles, those that cannot be used are in `failed`, unless that is all."""
+    def read(self, id: str, tasks: Collection[str] | None = None) -> Heatmaps:
+        """The heatmaps of an image. Of pickles, those that cannot be used are in `failed`, unless that is all.
+
+        tasks: what is needed, if not everything: other pickles are not opened where there are some of these.
+        """
         if id not in self.files:
             raise InputError(f"{self.path}: no heatmaps of {id}")
         if self.kind == "npz":
@@ -312,7 +315,8 @@ class HeatmapFolder:
             if heatmaps.id != id:
                 raise InputError(f"{path}: holds the heatmaps of {heatmaps.id[:200]!r}, which its name does not say")
             return heatmaps
-        return _merged(id, self.files[id])
+        paths = self.files[id]
+        return _merged(id, {task: path for task, path in paths.items() if task in (tasks or ())} or paths)
 
 
 def _merged(id: str, paths: dict[str, Path]) -> Heatmaps:
@@ -391,11 +395,11 @@ def open_folder(path: str) -> HeatmapFolder:
     return _indexed(path, os.path.abspath(path))
 
 
-def of_record(record: dict) -> Heatmaps:
+def of_record(record: dict, tasks: Collection[str] | None = None) -> Heatmaps:
     """The heatmaps that a record names. Raises InputError if they are of another image or size than the record says."""
     if "heatmap" not in record:
         raise InputError('no "heatmap" key')
-    loaded = open_heatmap(record["heatmap"])
+    loaded = open_heatmap(record["heatmap"], tasks)
     if loaded.id != record["id"]:
         raise InputError(f"{record['heatmap']} holds the heatmap of {loaded.id!r}")
     size = tuple(record.get("size") or loaded.size)
@@ -404,7 +408,7 @@ def of_record(record: dict) -> Heatmaps:
     return loaded
 
 
-def open_heatmap(reference: str) -> Heatmaps:
+def open_heatmap(reference: str, tasks: Collection[str] | None = None) -> Heatmaps:
     """What a record's "heatmap" means: a file, or FOLDER#ID for an image in a folder of heatmaps.
 
     Paths are relative to the working directory. A file whose name holds "#" comes first. A folder is searched once
@@ -415,5 +419,5 @@ def open_heatmap(reference: str) -> Heatmaps:
         folders = [(open_folder(folder), id) for folder, id in cuts if os.path.isdir(folder)]
         for folder, id in folders:
             if id in folder or len(folders) == 1:
-                return folder.read(id)
+                return folder.read(id, tasks)
     return read_study_pickle(reference) if reference.endswith(_PICKLE) else read_npz(reference)

@@ -165,7 +165,7 @@ def _areas(loaded: heatmaps.Heatmaps, task: str, true: Mask, settings: Settings)
 
 
 def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
-    """The objective of each mask at each cutoff, at or below which its score makes it empty (the study's full slice)."""
+    """The objective of each mask at each cutoff, at or below which a score empties it (the study's full slice)."""
     if "masks" not in record or settings.remake:
         record = segment.segment_record(dict(record), settings.masks)
     scores, grid = record.get("scores", {}), np.array(settings.grid)

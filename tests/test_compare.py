@@ -60,7 +60,7 @@ def test_bounds_are_the_study_bounds_once_it_leaves_out_undefined_replicates(cli
 
 @pytest.mark.parametrize("metric", NAMES)
 def test_per_image_results_give_the_replicates_of_the_study(cli, oracle, metric):
-    """Resampled jointly with the study's seed, the CXRs give the tables that it drew twice: same means, same bounds."""
+    """Resampled jointly with the study's seed, the CXRs give the tables that it drew twice."""
     replicated = by_task(cli("chex-compare", *study_files(oracle, metric, "bootstrap_results")).out)
     images = by_task(cli("chex-compare", *study_files(oracle, metric, "results")).out)
     assert list(images) == list(replicated)
@@ -74,8 +74,8 @@ def test_results_of_chex_eval_compare_like_the_study_files(cli, small, tmp_path)
     """JSON Lines of --per-image and --replicate-table hold what the CSV files hold."""
     truth = ("--truth", small / "expected/gt.json")
     for name, pred in (("tp", "seg_otsu.json"), ("hb", "seg_tuned.json")):
-        cli("chex-eval", small / "expected" / pred, *truth, "--metric", "iou", "--per-image", tmp_path / f"{name}.images",
-            "--replicate-table", tmp_path / f"{name}.replicates")  # fmt: skip
+        files = ("--per-image", tmp_path / f"{name}.images", "--replicate-table", tmp_path / f"{name}.replicates")
+        cli("chex-eval", small / "expected" / pred, *truth, "--metric", "iou", *files)
     for ending, kind in (("images", "results"), ("replicates", "bootstrap_results")):
         ours = cli("chex-compare", tmp_path / f"tp.{ending}", tmp_path / f"hb.{ending}")
         theirs = cli("chex-compare", *study_files(small, "iou", kind))
@@ -85,12 +85,23 @@ def test_results_of_chex_eval_compare_like_the_study_files(cli, small, tmp_path)
 
 
 def test_both_metrics_in_one_file_need_a_choice(cli, small, tmp_path):
-    cli("chex-eval", small / "maps", "--truth", small / "expected/gt.json", "--metric", "hit", "--per-image", tmp_path / "h")
+    cli(
+        "chex-eval",
+        small / "maps",
+        "--truth",
+        small / "expected/gt.json",
+        "--metric",
+        "hit",
+        "--per-image",
+        tmp_path / "h",
+    )
     both = [json.loads(line) | {"iou": {"Edema": 0.5}} for line in (tmp_path / "h").read_text().splitlines()]
     (tmp_path / "both").write_text("".join(json.dumps(line) + "\n" for line in both))
     result = cli("chex-compare", tmp_path / "both", tmp_path / "both")
     assert (result.code, result.out) == (1, "") and "holds iou and hit; choose one with --metric" in result.err
-    assert {r["metric"] for r in rows(cli("chex-compare", tmp_path / "both", tmp_path / "h", "--metric", "hit").out)} == {"hit"}
+    assert {
+        r["metric"] for r in rows(cli("chex-compare", tmp_path / "both", tmp_path / "h", "--metric", "hit").out)
+    } == {"hit"}
 
 
 # A small world by hand: values of tasks A and B by CXR
@@ -121,8 +132,14 @@ def test_a_constant_difference_by_hand(world):
     assert row["pct_decrease"] == row["lower"] == row["upper"] == pytest.approx(50)
     assert row["difference_lower"] < row["difference"] < row["difference_upper"] < 0
     assert row["difference"] == pytest.approx(row["pred"] - row["ref"])
-    assert row["p"] == row["p_holm"] == 2 / 1000
+    assert row["p"] == row["p_holm"] == 1 / 8  # all four differ one way: what flipping their signs could give
     assert (row["n"], row["n_pred"], row["n_ref"]) == (4, 4, 4) and "note" not in row
+
+
+def test_few_cxrs_prove_little_and_many_do(world):
+    for n, expected in ((2, 1 / 2), (5, 1 / 16), (12, 2 / 1000)):
+        pred, ref = (of(**{f"i{k:02}": (1 + k) * scale for k in range(n)}) for scale in (0.01, 0.02))
+        assert by_task(world(pred, ref, "--replicates", 999).out)["A"]["p"] == expected
 
 
 def test_equal_results_do_not_differ(world):
@@ -260,7 +277,7 @@ def test_kinds_metrics_and_replicates_must_agree(cli, small, tmp_path):
 
 
 def test_undefined_replicates_say_that_the_sides_average_different_cxrs(cli, tmp_path):
-    (tmp_path / "iou_p.csv").write_text("Edema\n0.1\n\"\"\n0.2\n")
+    (tmp_path / "iou_p.csv").write_text('Edema\n0.1\n""\n0.2\n')
     (tmp_path / "iou_r.csv").write_text("Edema\n0.2\n0.3\nNaN\n")
     row = by_task(cli("chex-compare", tmp_path / "iou_p.csv", tmp_path / "iou_r.csv").out)["Edema"]
     assert row["note"] == "undefined in 1 replicates of PRED, 1 of REF: they average different CXRs"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -52,7 +51,7 @@ def test_a_symbolic_link_keeps_pointing_where_it_did(tmp_path):
 def test_stale_temporaries_go_and_live_ones_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = socket.gethostname()
+    host = os.uname().nodename
     for owner, age in ((f"{host}-{dead.pid}", 0), (f"{host}-1", 0), ("elsewhere-5", 0), ("elsewhere-6", 100_000)):
         name = tmp_path / f".out{files._MARK}{owner}"
         name.write_text("")

@@ -27,13 +27,15 @@ def by_task(text: str) -> dict[str, dict]:
 
 @pytest.mark.parametrize("purpose", STUDY)
 def test_the_study_tables_byte_for_byte(cli, oracle, purpose):
-    result = cli("chex-tune", oracle / "maps", "--truth", oracle / "expected/gt.json", "--for", purpose, "--format", "csv")
+    result = cli(
+        "chex-tune", oracle / "maps", "--truth", oracle / "expected/gt.json", "--for", purpose, "--format", "csv"
+    )
     assert result.code == 0
     assert result.out == (oracle / "expected" / STUDY[purpose]).read_text()
 
 
-@pytest.mark.parametrize("purpose, extra", [("threshold", []), ("threshold", ["--curve"]), ("cutoff", []),
-                                            ("cutoff", ["--curve"]), ("cutoff", ["--curve", "--format", "csv"])])  # fmt: skip
+@pytest.mark.parametrize("purpose", STUDY)
+@pytest.mark.parametrize("extra", [[], ["--curve"], ["--curve", "--format", "csv"]])
 def test_segment_reads_back_what_was_chosen(cli, small, tmp_path, purpose, extra):
     """Masks made with our rows are those that the study's scripts made with their table."""
     tuned = tmp_path / "tuned"
@@ -82,7 +84,9 @@ def test_a_grid_goes_up_to_its_stop(grid, values):
     np.testing.assert_allclose(tune.grid_values(*grid), values, rtol=1e-12)
 
 
-@pytest.mark.parametrize("grid", [(0.5, 0.2, 0.1), (-0.1, 0.2, 0.1), (0, 1, 0), (0, 1.1, 0.1), (0, 1, 1e-6), (0, 1, np.nan)])
+@pytest.mark.parametrize(
+    "grid", [(0.5, 0.2, 0.1), (-0.1, 0.2, 0.1), (0, 1, 0), (0, 1.1, 0.1), (0, 1, 1e-6), (0, 1, np.nan)]
+)
 def test_a_grid_that_makes_no_sense_is_refused(grid):
     with pytest.raises(InputError, match="grid"):
         tune.grid_values(*grid)
@@ -116,7 +120,11 @@ def test_areas_are_those_of_the_masks(size):
 
 def test_counts_of_levels_are_those_of_the_pixels():
     rng = np.random.default_rng(1)
-    for values in (rng.random((40, 40)), np.zeros((8, 8)), np.round(rng.random((20, 25)), 1) * (rng.random((20, 25)) < 0.3)):
+    for values in (
+        rng.random((40, 40)),
+        np.zeros((8, 8)),
+        np.round(rng.random((20, 25)), 1) * (rng.random((20, 25)) < 0.3),
+    ):
         surface = Surface(values.astype(np.float32), (311, 402))
         level = np.unique(np.float32([0, 0.1, 0.25, 0.5, values.max(), 2]))
         expected = [(surface.dense() >= each).sum() for each in level]
@@ -219,7 +227,9 @@ def test_cutoff_by_hand(world):
 def test_the_score_must_be_above_the_cutoff(world):
     """A score equal to the cutoff is cut off in tuning, as in the study."""
     maps, truth = {"a": [0] * 8 + [1, 1], "b": [0] * 8 + [1, 1]}, {"a": (8, 9), "b": (8, 9)}
-    curve = {r["cutoff"]: r["iou"] for r in rows(world("cutoff", maps, truth, "--curve", scores={"a": 0.5, "b": 0.5}).out)}
+    curve = {
+        r["cutoff"]: r["iou"] for r in rows(world("cutoff", maps, truth, "--curve", scores={"a": 0.5, "b": 0.5}).out)
+    }
     assert (curve[0.4], curve[0.5]) == (1, 0)
 
 
@@ -244,13 +254,17 @@ def test_cutoffs_of_masks_equal_those_of_their_heatmaps(cli, small):
 
 def test_cutoffs_of_thresholded_masks(cli, small):
     options = ("chex-tune", small / "maps", "--truth", small / "expected/gt.json", "--for", "cutoff", "--curve", "-q")
-    otsu, tuned = (by_task(cli(*options, "--threshold", t).out) for t in ("otsu", small / "expected/tuning_results.csv"))
+    otsu, tuned = (
+        by_task(cli(*options, "--threshold", t).out) for t in ("otsu", small / "expected/tuning_results.csv")
+    )
     assert otsu != tuned
 
 
 def test_masks_without_scores_fail_by_name(cli, small):
     expected = small / "expected"
-    result = cli("chex-tune", expected / "seg_otsu.json", "--truth", expected / "gt.json", "--for", "cutoff", "--task", "Edema")
+    result = cli(
+        "chex-tune", expected / "seg_otsu.json", "--truth", expected / "gt.json", "--for", "cutoff", "--task", "Edema"
+    )
     (row,) = rows(result.out)
     assert (row["cutoff"], row["failed"], row["reason"]) == (None, 8, "all failed: no score to compare with cutoffs")
     assert result.code == 1 and "Edema: no score to compare with cutoffs" in result.err
@@ -293,7 +307,9 @@ def test_youden_by_hand(cli):
     assert row["lower"] <= 0.8 <= row["upper"]
 
 
-@pytest.mark.parametrize("target, threshold, specificity", [(0.5, 0.8, 1), (0.51, 0.6, 0.75), (0.75, 0.6, 0.75), (1, 0.3, 0.25)])
+@pytest.mark.parametrize(
+    "target, threshold, specificity", [(0.5, 0.8, 1), (0.51, 0.6, 0.75), (0.75, 0.6, 0.75), (1, 0.3, 0.25)]
+)
 def test_a_sensitivity_by_hand(cli, target, threshold, specificity):
     (row,) = rows(cli("chex-tune", "--for", "score", "--sensitivity", target, stdin=scored(*IMAGES)).out)
     assert (row["score_threshold"], row["specificity"]) == (threshold, specificity)
@@ -364,7 +380,7 @@ def test_the_roc_curve(cli):
 @pytest.mark.parametrize("options, message", [
     (["--for", "threshold"], "--for threshold needs --truth"),
     (["--for", "score", "--grid", "0:1:0.1"], "--grid means nothing with --for score"),
-    (["--for", "threshold", "--truth", "x", "--sensitivity", "0.5"], "--sensitivity means nothing with --for threshold"),
+    (["--for", "threshold", "--truth", "x", "--sensitivity", "0.5"], "--sensitivity means nothing"),
     (["--for", "threshold", "--truth", "x", "--threshold", "0.5"], "--threshold means nothing with --for threshold"),
     (["--for", "cutoff", "--truth", "x", "--objective", "dice", "--format", "csv"], "for Dice add --curve"),
     (["--for", "cutoff", "--truth", "x", "--grid", "0:1"], "is not START:STOP:STEP"),
@@ -376,7 +392,9 @@ def test_options_that_make_no_sense_are_refused(cli, options, message):
 
 
 def test_a_table_for_people(cli, small):
-    out = cli("chex-tune", small / "maps", "--truth", small / "expected/gt.json", "--for", "cutoff", "--format", "table").out
+    out = cli(
+        "chex-tune", small / "maps", "--truth", small / "expected/gt.json", "--for", "cutoff", "--format", "table"
+    ).out
     header, *lines = out.splitlines()
     assert header.split() == ["metric", "for", "task", "cutoff", "lower", "upper", "iou", "n", "replicates", "failed"]
     assert len(lines) == 10

@@ -109,8 +109,8 @@ def resolve(words: list) -> list[str]:
     return [sys.executable, str(ROOT / "bin" / words[0]), *words[1:]] if words[0].startswith("chex-") else words
 
 
-def measure(words: list, runs: int) -> tuple[float, float]:
-    """Median wall seconds after a warm-up, and peak memory in MB of the largest process."""
+def measure(words: list, runs: int) -> tuple[float | None, float]:
+    """Median wall seconds after a warm-up, and peak memory in MB of the largest process; None if it fails."""
     seconds, peak = [], 0.0
     for run in range(runs + (runs > 1)):
         start = time.perf_counter()
@@ -121,7 +121,8 @@ def measure(words: list, runs: int) -> tuple[float, float]:
             seconds.append(time.perf_counter() - start)
         peak = max(peak, usage.ru_maxrss / 1024)
         if status:
-            print(json.dumps({"failed": resolve(words), "status": status}), file=sys.stderr)
+            print("failed:", *resolve(words), file=sys.stderr)
+            return None, peak
     return statistics.median(seconds), peak
 
 
