@@ -9,11 +9,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from chextools import bootstrap, evaluate, inputs, records, study_csv, tasks
+from chextools import bootstrap, inputs, records, study_csv, tasks
 from chextools.errors import InputError
-from chextools.evaluate import AVERAGE
 from chextools.records import Failure, Located
-from chextools.regress import METRICS, join
+from chextools.results import AVERAGE, METRICS, join
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ def read(source: str, stdin: BinaryIO, metric: str | None = None) -> Results:
         else:
             said = study_csv.metric_of(name)
             items = list(study_csv.read_by_cxr(stream, name, need_id=False))
-    first, _ = evaluate.peek(items, name)
+    first, _ = records.peek(items, name)
     of_images = "id" in first
     if not of_images and not {"means", "values"} & first.keys():
         raise InputError(f"{name}: neither per-image results nor replicates (chex-eval --per-image, --replicate-table)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from functools import partial
 
 import numpy as np
 
-from chextools import bootstrap, overlap, records, tasks
+from chextools import bootstrap, overlap, records
 from chextools.errors import InputError
 from chextools.masks import Mask, intersection
 from chextools.parallel import ordered_map
-from chextools.records import Failure, Located
+from chextools.records import Failure, Located, few
+from chextools.results import AVERAGE, Evaluation, Table
+from chextools.truth import Truth, mask_of
 
 log = logging.getLogger(__name__)
 
 METRICS = ("iou", "hit", "pixel", "count")
-AVERAGE = "Average"
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,6 @@ class Settings:
     replicates: int = 1000
     seed: int = 0
     resample: str = "cxr"
-
-
-@dataclass
-class Truth:
-    """What radiologists outlined: records by id, their tasks in the study's order, and what could not be read."""
-
-    records: dict[str, dict]
-    tasks: list[str]
-    failures: list[Failure]
 
 
 @dataclass
@@ -62,56 +53,6 @@ class Row:
     hit: np.ndarray
     lacks: np.ndarray
     failed: dict[str, str]
-
-
-@dataclass
-class Table:
-    """One metric by CXR and task, float64 [n, K], and its replicates, [replicates, K]; NaN where undefined."""
-
-    ids: list[str]
-    tasks: list[str]
-    values: np.ndarray
-    replicates: np.ndarray
-
-
-@dataclass
-class Evaluation:
-    """summary: one object per metric and task. tables: by metric. rows: per CXR, sorted by id."""
-
-    summary: list[dict]
-    tables: dict[str, Table]
-    rows: list[Row]
-    tasks: list[str]
-
-
-def read_truth(items: Iterable[Located | Failure], where: str) -> Truth:
-    """The truth in records with masks or outlines. Raises InputError if there is none."""
-    found: dict[str, dict] = {}
-    failures = []
-    for item in items:
-        if isinstance(item, Located) and ("masks" in item.record or "outlines" in item.record):
-            found[item.record["id"]] = item.record
-        elif isinstance(item, Located):
-            failures.append(Failure(item.where, 'neither "masks" nor outlines'))
-        else:
-            failures.append(item)
-    if not found:
-        reason = f" ({failures[0].where}: {failures[0].reason})" if failures else ""
-        raise InputError(f"{where}: no truth{reason}")
-    names = itertools.chain.from_iterable(record.get("masks", record.get("outlines")) for record in found.values())
-    return Truth(found, tasks.study_order(names), failures)
-
-
-def peek(items: Iterable[Located | Failure], where: str) -> tuple[dict, Iterable[Located | Failure]]:
-    """The first usable prediction, and all items. Raises InputError if there is none."""
-    items = iter(items)
-    seen = []
-    for item in items:
-        seen.append(item)
-        if isinstance(item, Located):
-            return item.record, itertools.chain(seen, items)
-    reason = f"none of {len(seen)} records could be read ({seen[0].where}: {seen[0].reason})" if seen else "no records"
-    raise InputError(f"{where}: {reason}")
 
 
 def metrics_of(record: dict) -> frozenset[str]:
@@ -191,19 +132,6 @@ def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     )  # fmt: skip
 
 
-def mask_of(record: dict | None, task: str) -> Mask | None:
-    """The task's mask; None where there is none. Raises InputError for one that failed or is broken."""
-    if record is None:
-        return None
-    if task in record.get("failed", {}):
-        raise InputError(record["failed"][task])
-    if task in record.get("masks", {}):
-        return Mask.from_rle(record["masks"][task])
-    if "outlines" in record:  # an image's outlines name the tasks that are there; the others are empty
-        return Mask.from_polygons(tuple(record["size"]), record["outlines"].get(task, ()))
-    return None
-
-
 class _Prediction:
     """Where a prediction points, for the tasks of which it will be asked; read once, when it is."""
 
@@ -246,19 +174,15 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
     missing = sorted(truth.records.keys() - by_id.keys())
     strangers = [row.id for row in rows if not row.has_truth]
     if missing:
-        log.warning("%s in the truth but not predicted: counted as empty masks and missed hits", cxrs(missing))
+        log.warning("in the truth but not predicted, counted as empty masks and missed hits: %s", few(missing))
     if strangers:
         fate = "their truth counts as empty" if settings.slice == "full" else "left out"
-        log.warning("%s predicted but not in the truth: %s", cxrs(strangers), fate)
+        log.warning("predicted but not in the truth, %s: %s", fate, few(strangers))
     for identifier in missing:
         by_id[identifier] = _row(None, truth.records[identifier], settings)
     rows = [by_id[identifier] for identifier in sorted(by_id)]
     kept = _predicted_tasks(rows, settings.tasks)
     return _Summary(rows, [settings.tasks[k] for k in kept], kept, settings, failed).evaluation()
-
-
-def cxrs(ids: Sequence[str]) -> str:
-    return f"1 CXR ({ids[0]}) is" if len(ids) == 1 else f"{len(ids)} CXRs ({ids[0]}, ...) are"
 
 
 def _predicted_tasks(rows: Sequence[Row], names: Sequence[str]) -> list[int]:

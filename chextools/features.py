@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from chextools import borders
 from chextools.errors import InputError
-from chextools.evaluate import Truth, mask_of
 from chextools.masks import Mask
 from chextools.records import Failure, Located, few
+from chextools.truth import Truth, mask_of
 
 log = logging.getLogger(__name__)
 

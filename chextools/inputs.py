@@ -17,7 +17,7 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import BinaryIO
 
@@ -34,7 +34,7 @@ def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
     Raises InputError where the input as a whole cannot be used.
     """
     if source == "-":
-        yield from _read_stream(stdin, "stdin")
+        yield from read_stream(stdin, "stdin")
     elif os.path.isdir(source):
         yield from _read_folder(source)
     elif _is_heatmap(source):
@@ -44,12 +44,54 @@ def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
         yield from _located(source, [{"id": identifier, "heatmap": source}])
     else:
         with open_input(source) as stream:
-            yield from _read_stream(stream, source)
+            yield from read_stream(stream, source)
 
 
 def read_all(sources: Sequence[str], stdin: BinaryIO) -> Iterator[Located | Failure]:
     """Records of all inputs in turn; an id that comes twice is a failure."""
     return records.unique(item for source in sources for item in read(source, stdin))
+
+
+def read_some(sources: Sequence[str], stdin: BinaryIO) -> tuple[dict, Iterable[Located | Failure]]:
+    """The first usable record, and all of `read_all`. Raises InputError if there is none: a reducer needs some."""
+    return records.peek(read_all(sources, stdin), "stdin" if sources[0] == "-" else sources[0])
+
+
+def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
+    """A stream whose first line tells whether it is JSON Lines of records or one JSON document."""
+    stream = _decompressed(stream)
+    first, number = b"", 0
+    while not first.strip():
+        first = _read(stream, name, line=True)
+        number += 1
+        if not first:
+            return
+    start = first.lstrip()[:1]
+    if start not in (b"{", b"["):
+        raise InputError(f"{name}: neither JSON Lines nor a JSON document (it starts with {first[:20]!r})")
+    try:
+        value, reason = records.loads(first), ""
+    except InputError as error:
+        value, reason = None, str(error)
+    if _is_record(value):
+        yield _line(value, f"{name}:{number}")
+        yield from _read_lines(stream, name, number)
+        return
+    rest = _read(stream, name)
+    if value is not None and rest.strip():  # more lines follow a complete object: JSON Lines
+        yield _line(value, f"{name}:{number}")
+        yield from _read_lines(io.BytesIO(rest), name, number)
+    elif value is None and _is_record(_first_object(rest)):
+        yield Failure(f"{name}:{number}", reason)
+        yield from _read_lines(io.BytesIO(rest), name, number)
+    elif value is not None and _is_flat(value):  # a lone line of some other kind of object
+        yield _line(value, f"{name}:{number}")
+    else:
+        try:
+            document = records.loads(first + rest) if value is None else value
+            yield from _located(name, _from_document(document))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 def open_input(path: str) -> BinaryIO:
@@ -84,6 +126,11 @@ def objects(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
     return _read_lines(stream, name, 0, _object)
 
 
+def lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """The lines of a stream from `open_source`, each with its end. Raises InputError for damaged gzip."""
+    return iter(lambda: _read(stream, name, line=True), b"")
+
+
 def read_text(path: str) -> str:
     """A whole text file such as a CSV, decompressed where it is gzip."""
     with open_input(path) as stream:
@@ -95,7 +142,10 @@ def read_text(path: str) -> str:
 
 def id_of_path(path: str) -> str:
     """An image's id: its path's parts from the first `patientNNN` on, else all of it, joined by `_`, no extension."""
-    parts = [part for part in PurePath(path).with_suffix("").parts if part not in ("/", ".")]
+    pure = PurePath(path)
+    if pure.name and not pure.suffix[1:].isdigit():  # a DICOM UID such as 1.2.840 has no extension
+        pure = pure.with_suffix("")
+    parts = [part for part in pure.parts if part not in ("/", ".")]
     start = next((i for i, part in enumerate(parts) if _PATIENT.match(part)), 0)
     return "_".join(parts[start:])
 
@@ -132,43 +182,6 @@ def _located(name: str, items) -> Iterator[Located | Failure]:
             yield Located(where, records.checked(record))
         except InputError as error:
             yield Failure(where, str(error))
-
-
-def _read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
-    """A stream whose first line tells whether it is JSON Lines of records or one JSON document."""
-    stream = _decompressed(stream)
-    first, number = b"", 0
-    while not first.strip():
-        first = _read(stream, name, line=True)
-        number += 1
-        if not first:
-            return
-    start = first.lstrip()[:1]
-    if start not in (b"{", b"["):
-        raise InputError(f"{name}: neither JSON Lines nor a JSON document (it starts with {first[:20]!r})")
-    try:
-        value, reason = records.loads(first), ""
-    except InputError as error:
-        value, reason = None, str(error)
-    if _is_record(value):
-        yield _line(value, f"{name}:{number}")
-        yield from _read_lines(stream, name, number)
-        return
-    rest = _read(stream, name)
-    if value is not None and rest.strip():  # more lines follow a complete object: JSON Lines
-        yield _line(value, f"{name}:{number}")
-        yield from _read_lines(io.BytesIO(rest), name, number)
-    elif value is None and _is_record(_first_object(rest)):
-        yield Failure(f"{name}:{number}", reason)
-        yield from _read_lines(io.BytesIO(rest), name, number)
-    elif value is not None and _is_flat(value):  # a lone line of some other kind of object
-        yield _line(value, f"{name}:{number}")
-    else:
-        try:
-            document = records.loads(first + rest) if value is None else value
-            yield from _located(name, _from_document(document))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
 
 
 def _is_record(value: object) -> bool:

@@ -5,6 +5,7 @@ A record that cannot be used does not end the stream: readers yield `Failure` in
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -144,16 +145,29 @@ def patient_of(identifier: str) -> str:
 
 
 def unique(items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
-    """Replace every record whose id came before by a failure that names both places."""
+    """Replace every record whose id came before by a failure that names both places, and images."""
     seen: dict[str, str] = {}
     for item in items:
         if isinstance(item, Located):
-            identifier = item.record["id"]
+            identifier, image = item.record["id"], item.record.get("image")
             if identifier in seen:
-                item = Failure(item.where, f"duplicate id {identifier!r}, first at {seen[identifier]}")
+                of = f" of {image}" if image else ""
+                item = Failure(item.where, f"duplicate id {identifier!r}{of}, first at {seen[identifier]}")
             else:
-                seen[identifier] = item.where
+                seen[identifier] = f"{item.where} ({image})" if image and image != item.where else item.where
         yield item
+
+
+def peek(items: Iterable[Located | Failure], where: str) -> tuple[dict, Iterable[Located | Failure]]:
+    """The first usable prediction, and all items. Raises InputError if there is none."""
+    items = iter(items)
+    seen = []
+    for item in items:
+        seen.append(item)
+        if isinstance(item, Located):
+            return item.record, itertools.chain(seen, items)
+    reason = f"none of {len(seen)} records could be read ({seen[0].where}: {seen[0].reason})" if seen else "no records"
+    raise InputError(f"{where}: {reason}")
 
 
 def few(ids: Sequence[str]) -> str:

@@ -17,13 +17,13 @@ import numpy as np
 
 from chextools import bootstrap, heatmaps, inputs, records, study_csv
 from chextools.errors import InputError
-from chextools.records import Failure, Located, few
+from chextools.records import Failure, Located
+from chextools.results import METRICS, join
 from chextools.tasks import canonical
 
 log = logging.getLogger(__name__)
 
 FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity")
-METRICS = ("iou", "hit")
 OVERALL = "Overall"
 LEAST = 4  # pairs without which nothing is said: Fisher's interval divides by the root of n - 3
 
@@ -96,7 +96,7 @@ def _checked_results(item: Located | Failure) -> Located | Failure:
             raise InputError('neither "iou" nor "hit": not per-image results')
         for metric in found:
             values = records.by_task(record[metric], metric)
-            record[metric] = {task: _number(value, metric) for task, value in values.items()}
+            record[metric] = {task: records.number(value, metric) for task, value in values.items()}
     except InputError as error:
         return Failure(item.where, str(error))
     return Located(item.where, record)
@@ -165,7 +165,7 @@ def _checked_features(row: dict) -> dict:
     records.check_id(row["id"])
     if not isinstance(row["task"], str):
         raise InputError('"task" must be a string')
-    numbers = {feature: _number(row[feature], feature) for feature in FEATURES}
+    numbers = {feature: records.number(row[feature], feature) for feature in FEATURES}
     upstream = row.get("failed", 0)
     upstream = upstream if type(upstream) is int else 0
     return {"id": row["id"], "task": canonical(row["task"])} | numbers | {"upstream": upstream}
@@ -212,28 +212,7 @@ def _scores_of(record: dict) -> dict[str, float]:
         scores = heatmaps.open_heatmap(record["heatmap"]).scores
     if not scores:
         raise InputError("no scores")
-    return {task: _number(value, "scores") for task, value in scores.items()}
-
-
-def _number(value: object, what: str) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f'"{what}" must hold numbers or null, not {str(value)[:40]!r}')
-    return float(value)
-
-
-def join(left: Iterable[str], left_name: str, right: Iterable[str], right_name: str) -> list[str]:
-    """The ids of both, in order; says which are on one side only. Raises InputError if no id is on both."""
-    left, right = sorted(set(left)), sorted(set(right))
-    both = sorted(set(left).intersection(right))
-    if not both:
-        raise InputError(f"no id is both in {left_name} ({left[0]}, ...) and in {right_name} ({right[0]}, ...)")
-    for these, those, here, there in ((left, right, left_name, right_name), (right, left, right_name, left_name)):
-        alone = sorted(set(these).difference(those))
-        if alone:
-            log.warning("in %s but not in %s, left out: %s", here, there, few(alone))
-    return both
+    return {task: records.number(value, "scores") for task, value in scores.items()}
 
 
 # Regressions

@@ -18,9 +18,9 @@ import numpy as np
 
 from chextools import bootstrap, records, tasks
 from chextools.errors import InputError
-from chextools.evaluate import Evaluation, Table
 from chextools.files import atomic, check_target, make_folder
 from chextools.records import Failure, Located
+from chextools.results import Evaluation, Table
 
 _STEMS = {"iou": "iou", "hit": "hitmiss"}
 _BENCHMARK = "_humanbenchmark"

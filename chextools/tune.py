@@ -10,13 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from chextools import bootstrap, evaluate, heatmaps, overlap, records, segment, tasks
+from chextools import bootstrap, heatmaps, masking, overlap, records, tasks
 from chextools.binarize import surface_of
 from chextools.errors import InputError
-from chextools.evaluate import Truth
 from chextools.masks import Mask, intersection
 from chextools.parallel import ordered_map
 from chextools.records import Failure, Located, few
+from chextools.truth import Truth, mask_of
 from chextools.upsample import levels_above
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Settings:
     objective: str = "iou"
     sensitivity: float | None = None
     exception: bool = True
-    masks: segment.Settings = field(default_factory=segment.Settings)
+    masks: masking.Settings = field(default_factory=masking.Settings)
     remake: bool = False
     replicates: int = 1000
     seed: int = 0
@@ -130,7 +130,7 @@ def _at_thresholds(record: dict, truth: dict | None, settings: Settings) -> Row:
         if task not in loaded.maps and task not in loaded.failed:
             continue
         try:
-            true = evaluate.mask_of(truth, task)
+            true = mask_of(truth, task)
             if true is None or not true.area:
                 continue
             if task in loaded.failed:
@@ -167,7 +167,7 @@ def _areas(loaded: heatmaps.Heatmaps, task: str, true: Mask, settings: Settings)
 def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
     """The objective of each mask at each cutoff, at or below which a score empties it (the study's full slice)."""
     if "masks" not in record or settings.remake:
-        record = segment.segment_record(dict(record), settings.masks)
+        record = masking.with_masks(dict(record), settings.masks)
     scores, grid = record.get("scores", {}), np.array(settings.grid)
     failed = dict(record.get("failed", {}))
     values = {}
@@ -177,8 +177,8 @@ def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
         try:
             if scores.get(task) is None:
                 raise InputError("no score to compare with cutoffs")
-            score, mask = records.number(scores[task], "scores"), evaluate.mask_of(record, task)
-            true = evaluate.mask_of(truth, task) or Mask.empty(mask.size)
+            score, mask = records.number(scores[task], "scores"), mask_of(record, task)
+            true = mask_of(truth, task) or Mask.empty(mask.size)
             if mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             kept = score > grid
@@ -206,7 +206,7 @@ def _scores(record: dict, truth: dict | None, has_truth: bool, settings: Setting
             continue
         try:
             if has_truth:
-                true = evaluate.mask_of(truth, task)
+                true = mask_of(truth, task)
                 positive = true is not None and true.area > 0
             else:
                 positive = _label(labels.get(task))
@@ -267,10 +267,10 @@ def _compare_ids(rows: Sequence[Row], truth: Truth, settings: Settings) -> None:
     if len(strangers) == len(rows) and settings.purpose == "threshold":
         raise InputError(f"no image is on both sides: the truth has {few(missing)}, the heatmaps {few(strangers)}")
     if missing:
-        log.warning("%s in the truth but not among the heatmaps: left out", evaluate.cxrs(missing))
+        log.warning("in the truth but not among the heatmaps, left out: %s", few(missing))
     if strangers:
         fate = "left out" if settings.purpose == "threshold" else "its truth counts as empty"
-        log.warning("%s among the heatmaps but not in the truth: %s", evaluate.cxrs(strangers), fate)
+        log.warning("among the heatmaps but not in the truth, %s: %s", fate, few(strangers))
 
 
 def _available(rows: Sequence[Row], settings: Settings) -> list[str]:

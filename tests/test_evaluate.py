@@ -145,8 +145,8 @@ def test_a_cxr_on_one_side_only(world):
     both, pred_only, truth_only = {"a": mask(0, 1)}, {"p": mask(3)}, {"t": mask(4)}
     row = world(both | pred_only, both | truth_only)["iou"]
     assert (row["n"], row["observed"], row["positives"], row["misses_as_0"]) == (1, 1.0, 2, 0.5)
-    assert "1 CXR (t) is in the truth but not predicted" in row["err"]
-    assert "1 CXR (p) is predicted but not in the truth: left out" in row["err"]
+    assert "in the truth but not predicted, counted as empty masks and missed hits: 1 CXR (t)" in row["err"]
+    assert "predicted but not in the truth, left out: 1 CXR (p)" in row["err"]
     row = world(both | pred_only, both | truth_only, "--slice", "full")["iou"]
     assert (row["n"], row["observed"]) == (3, 1 / 3)
 

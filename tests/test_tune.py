@@ -184,7 +184,7 @@ def test_only_true_positives_count_for_a_threshold(world):
     result = world("threshold", maps, truth)
     (row,) = rows(result.out)
     assert (row["threshold"], row["n"]) == (0.7, 2)
-    assert "1 CXR (stranger) is among the heatmaps but not in the truth: left out" in result.err
+    assert "among the heatmaps but not in the truth, left out: 1 CXR (stranger)" in result.err
 
 
 def test_the_interval_is_of_chosen_thresholds(world):
@@ -221,7 +221,7 @@ def test_cutoff_by_hand(world):
     assert curve[0.1] == (round((1 + 2 / 3 + 0) / 3, 3), 3)
     assert curve[0.6] == (0.833, 2)
     assert curve[0.8] == (0.5, 2)  # the mask of "edge" is cut off, its truth is not: 0
-    assert "1 CXR (false) is among the heatmaps but not in the truth: its truth counts as empty" in result.err
+    assert "among the heatmaps but not in the truth, its truth counts as empty: 1 CXR (false)" in result.err
 
 
 def test_the_score_must_be_above_the_cutoff(world):

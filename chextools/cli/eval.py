@@ -49,10 +49,11 @@ def command(context, inputs, truth, metrics, slice_, replicates, resample, seed,
     inputs = base.default_inputs(context, inputs)
 
     from chextools import evaluate, files, study_csv, tables
-    from chextools.inputs import read_all
+    from chextools.inputs import read_all, read_some
     from chextools.parallel import default_jobs
-    from chextools.records import Located, dumps
+    from chextools.records import dumps
     from chextools.tasks import choose
+    from chextools.truth import read_truth
 
     if truth == "-" and "-" in inputs:
         raise click.UsageError("PRED and --truth cannot both be stdin")
@@ -61,11 +62,11 @@ def command(context, inputs, truth, metrics, slice_, replicates, resample, seed,
     if csv_folder:
         study_csv.check(csv_folder, study_csv.evaluation_names(metrics or evaluate.METRICS, human), force)
     tally = base.Tally(fail_fast)
-    known = evaluate.read_truth(read_all([truth], base.stdin()), truth)
+    known = read_truth(read_all([truth], base.stdin()), truth)
     for _ in tally.passing(known.failures):
         pass
     chosen = choose(tasks, known.tasks, truth)
-    first, items = evaluate.peek(read_all(inputs, base.stdin()), inputs[0] if inputs != ("-",) else "stdin")
+    first, items = read_some(inputs, base.stdin())
     settings = evaluate.Settings(frozenset(metrics) or evaluate.metrics_of(first), tuple(chosen), slice_, replicates,
                                  seed, resample)  # fmt: skip
     measured = evaluate.measure(items, known, settings, jobs or default_jobs())

@@ -30,9 +30,10 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import evaluate, features, files, study_csv, tables
-    from chextools.inputs import read_all
+    from chextools import features, files, study_csv, tables
+    from chextools.inputs import read_all, read_some
     from chextools.tasks import choose
+    from chextools.truth import read_truth
 
     if truth == "-" and "-" in inputs:
         raise click.UsageError("ANNOTATIONS and --truth cannot both be stdin")
@@ -41,11 +42,11 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
     if csv_folder:
         study_csv.check(csv_folder, study_csv.FEATURES_FILES, force)
     tally = base.Tally(fail_fast)
-    known = evaluate.read_truth(read_all([truth], base.stdin()), truth)
+    known = read_truth(read_all([truth], base.stdin()), truth)
     for _ in tally.passing(known.failures):
         pass
     chosen = choose(tasks, known.tasks, truth)
-    _, items = evaluate.peek(read_all(inputs, base.stdin()), inputs[0] if inputs != ("-",) else "stdin")
+    _, items = read_some(inputs, base.stdin())
     measured = features.measure(items, known, chosen)
     rows = features.finished(list(tally.passing(base.progress(measured, "CXRs"))), tally.failed)
     if csv_folder:

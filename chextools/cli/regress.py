@@ -43,8 +43,8 @@ def command(context, inputs, features_path, scores_path, minus, metric, tasks, h
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import evaluate, files, regress, study_csv, tables
-    from chextools.records import Failure
+    from chextools import files, regress, study_csv, tables
+    from chextools.records import Failure, peek
     from chextools.tasks import choose
 
     if (features_path is None) == (scores_path is None):
@@ -58,11 +58,11 @@ def command(context, inputs, features_path, scores_path, minus, metric, tasks, h
 
     def results_of(sources):
         where = "stdin" if sources[0] == "-" else sources[0]
-        _, items = evaluate.peek(regress.read_results(sources, base.stdin(), metric), where)
+        _, items = peek(regress.read_results(sources, base.stdin(), metric), where)
         return regress.collect(tally.passing(items), where, metric)
 
     def explanations(read, source):  # as records they do not count, unless they fail
-        _, items = evaluate.peek(read(source, base.stdin()), "stdin" if source == "-" else source)
+        _, items = peek(read(source, base.stdin()), "stdin" if source == "-" else source)
         for item in items:
             yield from tally.passing([item]) if isinstance(item, Failure) else [item.record]
 

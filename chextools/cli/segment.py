@@ -36,17 +36,17 @@ def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_form
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import formats, records, segment
+    from chextools import formats, masking, records, segment, thresholds
     from chextools.inputs import read_all
     from chextools.parallel import default_jobs
 
-    threshold = segment.threshold_of(threshold)
+    threshold = thresholds.threshold_of(threshold)
     with base.output(output, force) as write:
         items = records.select_shard(read_all(inputs, base.stdin()), shard)
         items, wanted = segment.select_tasks(items, tasks)
-        settings = segment.Settings(
+        settings = masking.Settings(
             threshold=threshold,
-            cutoffs=segment.read_cutoffs(cutoff) if cutoff else {},
+            cutoffs=thresholds.read_cutoffs(cutoff) if cutoff else {},
             smooth=smooth,
             sign=sign,
             tasks=wanted,

@@ -74,10 +74,11 @@ def command(context, inputs, purpose, truth, grid, objective, sensitivity, excep
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import evaluate, files, segment, study_csv, tables, tune
-    from chextools.inputs import read_all
+    from chextools import files, masking, study_csv, tables, thresholds, tune
+    from chextools.inputs import read_all, read_some
     from chextools.parallel import default_jobs
     from chextools.tasks import canonical, choose
+    from chextools.truth import read_truth
 
     given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
     _check(given, context, purpose)
@@ -92,17 +93,17 @@ def command(context, inputs, purpose, truth, grid, objective, sensitivity, excep
     tally = base.Tally(fail_fast)
     known, chosen = None, [canonical(task) for task in tasks] or None
     if truth:
-        known = evaluate.read_truth(read_all([truth], base.stdin()), truth)
+        known = read_truth(read_all([truth], base.stdin()), truth)
         for _ in tally.passing(known.failures):
             pass
         chosen = choose(tasks, known.tasks, truth)
-    masks = segment.Settings(threshold=segment.threshold_of(threshold), smooth=smooth, sign=sign,
+    masks = masking.Settings(threshold=thresholds.threshold_of(threshold), smooth=smooth, sign=sign,
                              tasks=frozenset(chosen) if chosen else None)  # fmt: skip
     settings = tune.Settings(
         purpose, tuple(chosen) if chosen else None, tune.grid_values(*(grid or tune.GRIDS.get(purpose, (0, 0, 1)))),
         objective, sensitivity, exception, masks, bool(given & {"threshold", "smooth", "sign"}), replicates, seed,
     )  # fmt: skip
-    _, items = evaluate.peek(read_all(inputs, base.stdin()), inputs[0] if inputs != ("-",) else "stdin")
+    _, items = read_some(inputs, base.stdin())
     measured = tune.measure(items, known, settings, jobs or default_jobs())
     rows = [record["row"] for record in tally.passing(base.progress(measured, "images"))]
     result = tune.summarise(rows, known, settings, tally.skipped)
