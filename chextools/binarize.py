@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from chextools.errors import InputError
+from chextools.levels import level_above, levels, otsu
 from chextools.masks import Mask
-from chextools.upsample import Surface, bilinear, level_above, levels, otsu
+from chextools.upsample import Surface, bilinear
 
 SIGNS = ("positive", "abs", "raw")
 
@@ -36,7 +37,7 @@ def binarize(
     smooth: side in pixels of a box filter over the upsampled map. (The study filters a colour rendering instead.)
     sign: which evidence counts in a signed map: positive (negatives are 0), abs, or raw (least to greatest).
 
-    A flat map gives an empty mask, as 0/0 does in the study. (Where it is not 0, the study divides rounding by rounding.)
+    A flat map gives an empty mask, as 0/0 does in the study. (Where it is not 0, the study divides two roundings.)
     """
     surface = surface_of(values, size, input_size=input_size, smooth=smooth, sign=sign)
     if surface.is_flat:

@@ -13,11 +13,11 @@ import numpy as np
 from chextools import bootstrap, heatmaps, masking, overlap, records, tasks
 from chextools.binarize import surface_of
 from chextools.errors import InputError
+from chextools.levels import levels_above
 from chextools.masks import Mask, intersection
 from chextools.parallel import ordered_map
 from chextools.records import Failure, Located, few
 from chextools.truth import Truth, mask_of
-from chextools.upsample import levels_above
 
 log = logging.getLogger(__name__)
 

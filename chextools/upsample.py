@@ -11,10 +11,11 @@ fma(node[i0], w0, round(node[i1] * w1)), with half-pixel centres and coordinates
 and width add up to 128 or less torch takes another kernel, which adds the four corners one after the other.
 """
 
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
+
+from chextools.levels import grey_levels, levels
 
 _PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
 _NARROW = 6  # nodes that a patch is wide at most: a level crosses few columns of a wide one
@@ -154,7 +155,7 @@ class Surface:
         if counts is None:
             counts = np.zeros(256, np.int64)
             for _, rows in self._rows():
-                counts += np.bincount(_bin(rows, self.minimum, self.maximum).ravel(), minlength=256)
+                counts += np.bincount(grey_levels(rows, self.minimum, self.maximum).ravel(), minlength=256)
         return counts
 
     def counts(self, level: np.ndarray) -> np.ndarray:
@@ -492,98 +493,6 @@ def _over_cells(best, nodes):
     """`best` (np.minimum or np.maximum) of each cell's four corners, flat."""
     rows = best(nodes[1:], nodes[:-1])
     return best(rows[:, 1:], rows[:, :-1]).ravel()
-
-
-def _normalised(values, minimum, maximum):
-    """m = (v - minimum) / max(v - minimum), all float32."""
-    with np.errstate(all="ignore"):  # float32 may overflow and a flat map is 0/0, as in the reference
-        return (values - minimum) / (maximum - minimum)
-
-
-def _bin(values, minimum, maximum):
-    m = _normalised(values, minimum, maximum)
-    m *= np.float32(255)
-    with np.errstate(invalid="ignore"):
-        return m.astype(np.uint8)
-
-
-def _ordinal(values):
-    """float32 to integers in the same order, neighbours one apart; both zeros are 0."""
-    bits = np.asarray(values, np.float32).view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(2**31) - bits, bits)
-
-
-def _from_ordinal(ordinal):
-    return np.where(ordinal < 0, -(2**31) - ordinal, ordinal).astype(np.int32).view(np.float32)
-
-
-def _least(test, low, high):
-    """The least float32 that passes a monotone test, by bisection: arrays low (fails) and high (passes)."""
-    low, high = _ordinal(low), _ordinal(high)
-    while (high - low > 1).any():
-        middle = (low + high) >> 1
-        passed = test(_from_ordinal(middle))
-        low, high = np.where(passed, low, middle), np.where(passed, middle, high)
-    return _from_ordinal(high)
-
-
-def levels(minimum: np.float32, maximum: np.float32) -> np.ndarray:
-    """Where bins begin: float32 [255], for k = 1..255 the least v whose bin uint8(255 m) is k or more."""
-    k = np.arange(1, 256)
-    minimum, maximum = np.float32(minimum), np.float32(maximum)
-
-    def test(v):
-        return np.float32(255) * _normalised(v, minimum, maximum) >= k
-
-    span = np.float64(maximum) - np.float64(minimum)
-    guess = minimum + k / 255 * span
-    margin = 2.0**-22 * max(abs(float(minimum)), abs(float(maximum)), span)
-    low = np.maximum(guess - margin, minimum).astype(np.float32)
-    high = np.minimum(guess + margin, maximum).astype(np.float32)
-    return _least(test, np.where(test(low), minimum, low), np.where(test(high), high, maximum))
-
-
-def level_above(threshold: float, minimum: np.float32, maximum: np.float32) -> np.float32:
-    """The least float32 v whose m, compared as float64, is above a threshold; infinity where no m is."""
-    return levels_above([threshold], minimum, maximum)[0]
-
-
-def levels_above(thresholds: Sequence[float], minimum: np.float32, maximum: np.float32) -> np.ndarray:
-    """`level_above` of each threshold: float32 [n]."""
-    minimum, maximum = np.float32(minimum), np.float32(maximum)
-
-    def test(v):
-        return _normalised(v, minimum, maximum).astype(np.float64) > thresholds
-
-    low, high = (np.full(len(thresholds), end) for end in (minimum, maximum))
-    found = np.where(test(high), _least(test, low, high), np.float32(np.inf))
-    return np.where(test(low), low, found)
-
-
-def otsu(histogram: np.ndarray) -> int:
-    """Otsu's threshold t of a histogram of 256 bins, to the digit as OpenCV: the mask is what lies in bins above t.
-
-    The first maximum of the variance between classes; classes below float32's epsilon do not count.
-    """
-    epsilon = 2.0**-23
-    counts = np.asarray(histogram).tolist()
-    scale = 1.0 / sum(counts)
-    mean = sum(i * n for i, n in enumerate(counts)) * scale
-    below = share = 0.0  # mean and share of the class of bins 0..t
-    best, threshold = 0.0, 0
-    for t, n in enumerate(counts):
-        p = n * scale
-        below *= share
-        share += p
-        rest = 1.0 - share
-        if min(share, rest) < epsilon or max(share, rest) > 1.0 - epsilon:
-            continue
-        below = (below + t * p) / share
-        above = (mean - share * below) / rest
-        variance = share * rest * (below - above) * (below - above)
-        if variance > best:
-            best, threshold = variance, t
-    return threshold
 
 
 def bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

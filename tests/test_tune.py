@@ -11,8 +11,9 @@ import pytest
 from chextools import bootstrap, tune
 from chextools.errors import InputError
 from chextools.heatmaps import Heatmaps, write_npz
+from chextools.levels import level_above, levels_above
 from chextools.masks import Mask, intersection
-from chextools.upsample import Surface, level_above, levels_above
+from chextools.upsample import Surface
 
 STUDY = {"threshold": "tuning_results.csv", "cutoff": "probability_tuning_results.csv"}
 
