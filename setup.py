@@ -14,11 +14,11 @@ COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("chex-*"))
 class WholeSdist(sdist):
     """An sdist with the launchers, manual and tests, so that it builds, runs and passes its tests like a checkout."""
 
-    def add_defaults(self):
-        super().add_defaults()
-        for folder in ("bin", "man", "tests"):
+    def make_distribution(self):
+        for folder in (".ci", "bin", "man", "tests"):
             files = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
             self.filelist.extend(sorted(str(path.relative_to(ROOT)) for path in files))
+        super().make_distribution()
 
 
 setup(
@@ -40,7 +40,10 @@ setup(
         "torchvision>=0.17",
         "tqdm>=4.60",
     ],
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.100"]},
+    extras_require={
+        "dicom": ["pydicom>=3.0", "setuptools"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "pydicom>=3.0", "setuptools"],
+    },
     entry_points={
         "console_scripts": [f"{name} = chextools.cli.{name.removeprefix('chex-')}:main" for name in COMMANDS]
     },
