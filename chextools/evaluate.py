@@ -15,7 +15,7 @@ from chextools.masks import Mask, intersection
 from chextools.parallel import ordered_map
 from chextools.records import Failure, Located, few
 from chextools.results import AVERAGE, Evaluation, Table
-from chextools.truth import Truth, mask_of
+from chextools.truth import Truth, masks_of
 
 log = logging.getLogger(__name__)
 
@@ -99,20 +99,16 @@ def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     predicted, true_area, both, hit = (np.full(len(settings.tasks), np.nan) for _ in range(4))
     lacks = np.zeros(len(settings.tasks), bool)
     pixels = np.nan
-    trues, failed = {}, {}
-    for task in settings.tasks:
-        try:
-            trues[task] = mask_of(truth, task)
-        except InputError as error:
-            failed[task] = str(error)
+    trues, failed = masks_of(truth, settings.tasks)
+    masks, unusable = masks_of(record, settings.tasks)
+    failed |= unusable
     asked = [task for task, true in trues.items() if true is not None and true.area and "hit" in settings.metrics]
     prediction = _Prediction(record, asked) if record else None
     for k, task in enumerate(settings.tasks):
         if task in failed:
             continue
-        true = trues[task]
+        true, mask = trues[task], masks[task]
         try:
-            mask = mask_of(record, task)
             if mask is not None and true is not None and mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             if task in asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,6 +38,22 @@ def read_truth(items: Iterable[Located | Failure], where: str) -> Truth:
         raise InputError(f"{where}: no truth{reason}")
     names = itertools.chain.from_iterable(record.get("masks", record.get("outlines")) for record in found.values())
     return Truth(found, tasks.study_order(names), failures)
+
+
+def masks_of(record: dict | None, names: Iterable[str]) -> tuple[dict[str, Mask | None], dict[str, str]]:
+    """`mask_of` of each task, and the reasons of those that failed or are broken."""
+    masks, failed = {}, {}
+    encoded = {task: rle for task, rle in (record or {}).get("masks", {}).items() if task in names}
+    if record is not None and not record.get("failed"):
+        with contextlib.suppress(InputError):  # one is broken: then one by one, to say which
+            masks = dict(zip(encoded, Mask.from_rles(list(encoded.values()))))
+    for task in names:
+        if task not in masks:
+            try:
+                masks[task] = mask_of(record, task)
+            except InputError as error:
+                failed[task] = str(error)
+    return masks, failed
 
 
 def mask_of(record: dict | None, task: str) -> Mask | None:
