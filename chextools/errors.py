@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class LimitError(InputError):
     """Input that asks for more memory than a real file of its kind needs."""
+
+
+class MissingExtra(InputError):
+    """Input that only a library from an optional extra of setup.py can read; the message names the extra."""

@@ -17,12 +17,15 @@ _STALE_SECONDS = 24 * 3600  # another host's temporary may still be in use; afte
 
 
 @contextlib.contextmanager
-def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False) -> Iterator[BinaryIO]:
+def atomic(
+    path: str | os.PathLike, force: bool = False, sync: bool = False, clean: bool = True
+) -> Iterator[BinaryIO]:
     """Open `path` for writing; it comes into being, whole, when the block ends without an error.
 
     Bytes go to a temporary file in the same folder, which is then renamed: this holds after kill -9 and on NFS.
     A target that is no regular file (/dev/stdout, a FIFO) is written through. Modes follow the umask; a symbolic
-    link keeps pointing where it did.
+    link keeps pointing where it did. What killed runs left of this file is removed first, unless `clean` is False, for
+    many files in one folder: `remove_stale` does it once for all of them.
 
     Raises InputError if the file exists and `force` is not given, or if it cannot be written there.
     """
@@ -35,7 +38,8 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False) -> 
             raise InputError(f"{path}: {error.strerror}") from None
         return
     target = Path(os.path.realpath(path))
-    _remove_stale(target)
+    if clean:
+        remove_stale(target.parent, target.name)
     temporary = target.with_name(f".{target.name[:100]}{_MARK}{os.uname().nodename}-{os.getpid()}")
     try:
         try:
@@ -80,6 +84,25 @@ def make_folder(path: str | os.PathLike) -> Path:
     return Path(path)
 
 
+def check_folder(path: str | os.PathLike) -> Path:
+    """`make_folder`, if files can be made in it."""
+    folder = make_folder(path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write there")
+    return folder
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Files below a folder, in an order that does not depend on the disk."""
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}") from None
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_tmp")))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "_tmp")))
+
+
 def _linked(temporary: Path, target: Path) -> bool:
     """Give the file its name, unless somebody has taken it meanwhile (FileExistsError), which rename would not see.
 
@@ -104,12 +127,13 @@ def _is_special(path: str | os.PathLike) -> bool:
         return False
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what a killed run left of this target: its process is gone, or it is a day old."""
-    prefix = f".{target.name[:100]}{_MARK}"
+def remove_stale(folder: str | os.PathLike, name: str | None = None) -> None:
+    """Remove what killed runs left of a file in a folder, or of any: their process is gone, or it is a day old."""
+    prefix = "." if name is None else f".{name[:100]}{_MARK}"
     with contextlib.suppress(OSError):
-        for entry in os.scandir(target.parent):
-            if entry.name.startswith(prefix) and _is_stale(entry, entry.name[len(prefix) :]):
+        for entry in os.scandir(folder):
+            _, mark, owner = entry.name.rpartition(_MARK)
+            if mark and entry.name.startswith(prefix) and _is_stale(entry, owner):
                 os.unlink(entry.path)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from chextools import tasks
 from chextools.errors import InputError, LimitError
+from chextools.files import walk
 from chextools.masks import check_size
 from chextools.pickles import Member, read_bytes, read_pickle, zip_members
 
@@ -344,11 +345,12 @@ def _merged(id: str, paths: dict[str, Path]) -> Heatmaps:
 def index_folder(path: str | os.PathLike) -> HeatmapFolder:
     """Find the heatmaps in a folder and its subfolders; names that start with "." or "_tmp" do not count.
 
-    InputError if there are none, both npz and pickles, or two for one image and task.
+    Pickles of an image that has an npz are copies of it, from chex-cam --format pickles, and do not count. InputError
+    if there are none, npz of some images and pickles of others, or two for one image and task.
     """
     root = Path(path)
     found: dict[str, dict[str, dict[str, Path]]] = {"npz": {}, "pickle": {}}
-    for file in _files(root):
+    for file in walk(root):
         named = split_name(file)
         if named:
             kind, (id, task) = "pickle", named
@@ -361,6 +363,8 @@ def index_folder(path: str | os.PathLike) -> HeatmapFolder:
             what = f"{id}, {task}" if task else id
             raise InputError(f"{file}: a second file for {what}, beside {paths[task]}")
         paths[task] = file
+    if found["npz"]:
+        found["pickle"] = {id: paths for id, paths in found["pickle"].items() if id not in found["npz"]}
     if not any(found.values()):
         raise InputError(f"{root}: no heatmaps (*.npz or ID_TASK{_PICKLE}) in folder")
     if all(found.values()):
@@ -369,17 +373,6 @@ def index_folder(path: str | os.PathLike) -> HeatmapFolder:
     kind = "npz" if found["npz"] else "pickle"
     files = {id: dict(sorted(paths.items())) for id, paths in sorted(found[kind].items())}
     return HeatmapFolder(root, kind, files)
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Files below a folder, in an order that does not depend on the disk."""
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename}: {error.strerror}") from None
-
-    for folder, folders, names in os.walk(root, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "_tmp")))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "_tmp")))
 
 
 # One heatmap of a record

@@ -31,7 +31,7 @@ def options(name: str) -> str:
     for parameter in target.get_params(context):
         if isinstance(parameter, click.Option):
             names, help_text = parameter.get_help_record(context)
-            names = re.sub(r"(--?[a-z-]+)", lambda m: rf"\fB{_escaped(m[1])}\fR", names)
+            names = re.sub(r"(--?[a-z0-9-]+)", lambda m: rf"\fB{_escaped(m[1])}\fR", names)
             lines += [".TP", names, *textwrap.wrap(_escaped(help_text), 78, break_on_hyphens=False)]
     return "\n".join(lines) + "\n"
 

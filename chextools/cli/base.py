@@ -91,7 +91,21 @@ def run(command: Command) -> NoReturn:
         _say(program, "error", f"{error.filename or 'input/output'}: {error.strerror or error}")
     if code and sys.stdout is not None:
         _discard(sys.stdout)
+    _leave_readers(code)
     sys.exit(code)
+
+
+def _leave_readers(code: int) -> None:
+    """End at once where a thread still waits for stdin: the interpreter would not end in order before it does."""
+    if "chextools.inference" in sys.modules:
+        import threading
+
+        from chextools.inference import READER
+
+        if any(thread.name == READER for thread in threading.enumerate()):
+            with contextlib.suppress(OSError, AttributeError, ValueError):
+                sys.stderr.flush()
+            os._exit(code)
 
 
 def _invoke(command: Command) -> int:
@@ -134,6 +148,40 @@ def output(path: str | None, force: bool = False) -> Iterator[Callable[[str], No
 
         with atomic(path, force) as stream:
             yield lambda text: stream.write(text.encode("ascii")) and None
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """SIGTERM in the block, whose work a run with --resume goes on with, is exit 75."""
+    try:
+        yield
+    except Stopped as stop:
+        if stop.number != signal.SIGTERM:
+            raise
+        stopped_early()
+
+
+@contextlib.contextmanager
+def stopping(deadline: float | None = None) -> Iterator[Callable[[], bool]]:
+    """A function that says whether to save and stop: since SIGTERM, SIGUSR1 or SIGUSR2, or past a monotonic time."""
+    import time
+
+    seen = []
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, lambda number, _: seen.append(number)) for number in numbers}
+    try:
+        yield lambda: bool(seen) or (deadline is not None and time.monotonic() >= deadline)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stopped_early() -> NoReturn:
+    """Exit with 75: what there is to go on from has been saved."""
+    import logging
+
+    logging.getLogger(__name__).warning("stopped early; --resume goes on")
+    raise click.exceptions.Exit(75) from None
 
 
 class Tally:

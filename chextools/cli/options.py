@@ -38,6 +38,33 @@ class Threshold(click.ParamType):
         return number
 
 
+class Split(click.ParamType):
+    """TRAIN,VALID[,TEST]: shares that add up to 1."""
+
+    name = "TRAIN,VALID[,TEST]"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            shares = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            shares = ()
+        if len(shares) not in (2, 3) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            self.fail(f"{value!r} is not two or three shares that add up to 1, such as 0.8,0.1,0.1.", param, ctx)
+        return shares
+
+
+class Renaming(click.ParamType):
+    """OLD=NEW: a task's name in the input and in the records."""
+
+    name = "OLD=NEW"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        old, _, new = str(value).partition("=")
+        if not old or not new:
+            self.fail(f"{value!r} is not OLD=NEW.", param, ctx)
+        return old, new
+
+
 def inputs(metavar: str) -> Decorator:
     """Positional inputs; none means stdin."""
     return click.argument("inputs", nargs=-1, metavar=metavar)
@@ -45,6 +72,10 @@ def inputs(metavar: str) -> Decorator:
 
 def output(what: str) -> Decorator:
     return click.option("-o", "--output", metavar="FILE", help=f"Write {what} to FILE instead of stdout.")
+
+
+def output_folder(what: str, required: bool = False) -> Decorator:
+    return click.option("-o", "--output", metavar="DIR", required=required, help=f"Write {what} to the folder DIR.")
 
 
 def force() -> Decorator:
@@ -105,6 +136,41 @@ def tasks() -> Decorator:
     return click.option(
         "--task", "tasks", multiple=True, metavar="TASK", help="Only this task; may be repeated. [default: all]"
     )
+
+
+def root() -> Decorator:
+    return click.option(
+        "--root", metavar="DIR",
+        help="Folder of the paths in a CSV. [default: the CSV's own; for stdin the working directory]",
+    )  # fmt: skip
+
+
+def null() -> Decorator:
+    return click.option("-0", "--null", is_flag=True, help="stdin holds image paths ended by NUL, as find -print0.")
+
+
+def renamed() -> Decorator:
+    return click.option(
+        "--map", "renamed", multiple=True, type=Renaming(),
+        help="Call the column or finding OLD the task NEW; may be repeated.",
+    )  # fmt: skip
+
+
+def split() -> Decorator:
+    return click.option(
+        "--split", type=Split(), help="Put each patient into train, valid or test, in these shares, by the seed."
+    )
+
+
+def device() -> Decorator:
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="NAME",
+        help="Where to compute: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
+    )  # fmt: skip
+
+
+def resume() -> Decorator:
+    return click.option("--resume", is_flag=True, help="Go on where a run that was stopped left off.")
 
 
 def output_format(choices: Sequence[str], help: str) -> Decorator:

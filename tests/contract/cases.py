@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from conftest import DATA
 
 SMALL = DATA / "oracle-small"
+CXRS = DATA / "cxr"  # eight small made-up X-rays in CheXpert's layout
 COMPARED = ("tp/iou_results_per_cxr.csv", "hb/iou_humanbenchmark_results_per_cxr.csv")
 GT = ["--truth", SMALL / "expected/gt.json"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command on the small oracle.
+    """A command on the small oracle, run in a fresh folder.
 
     kind: "filter", "reducer" or "source".
     arguments: positional inputs, with which stdin is never read.
@@ -62,7 +67,43 @@ def outline_lines() -> list[str]:
     return [json.dumps({"id": i, "size": a.pop("img_size"), "outlines": a}) for i, a in annotations.items()]
 
 
+@cache
+def image_lines() -> list[str]:
+    images = sorted(path for path in CXRS.rglob("*.*g"))
+    return [json.dumps({"id": i.parts[-3], "image": str(i), "mine": [i.name]}) for i in images]
+
+
+class Checkpoint:
+    """A path of a small checkpoint with weights drawn from a seed, made when it is first asked for."""
+
+    @cache
+    def __str__(self) -> str:
+        import torch
+
+        from chextools import models
+        from chextools.models import checkpoints
+
+        path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "small.pt"
+        atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = models.build("shufflenet_v2_x0_5", 2)
+        checkpoints.save(path, checkpoints.Checkpoint("shufflenet_v2_x0_5", ["Cardiomegaly", "Edema"], 32, network))
+        return str(path)
+
+
+CHECKPOINT = Checkpoint()
+TRAINING = ["--valid", CXRS / "valid.csv", "-o", "RUN", "--resume", "--steps", "1", "--batch-size", "4"]
+
 CASES = {
+    "chex-phantom": Case("source", options=["-o", "phantoms", "-f", "--count", "4", "--size", "64", "64"]),
+    "chex-prep": Case("filter", [CXRS / "valid.csv"], ["--split", "0.5,0.5"], image_lines),
+    "chex-train": Case(
+        "reducer", [CXRS / "valid.csv"], [*TRAINING, "--arch", "shufflenet_v2_x0_5", "--size", "32"], uses_torch=True
+    ),
+    "chex-predict": Case(
+        "filter", [CXRS / "valid.csv"], ["--checkpoint", CHECKPOINT, "--batch-size", "1"], image_lines, uses_torch=True
+    ),
     "chex-segment": Case("filter", [SMALL / "maps"], lines=heatmap_lines),
     "chex-eval": Case("reducer", [SMALL / "expected/seg_otsu.json"], GT, mask_lines),
     "chex-tune": Case("reducer", [SMALL / "maps"], [*GT, "--for", "threshold"], heatmap_lines),
