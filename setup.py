@@ -41,7 +41,8 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "dicom": ["pydicom>=3.0", "setuptools"],
+        "dicom": ["pydicom>=3.0"],
+        "tensorboard": ["tensorboard>=2.10"],
         "test": ["pytest>=8", "hypothesis>=6.100", "pydicom>=3.0", "setuptools"],
     },
     entry_points={

@@ -79,8 +79,9 @@ def interval(replicates: np.ndarray, confidence: float = 0.95) -> tuple[float, f
 
 def nanmean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """Mean of the defined values along an axis; NaN, without a warning, where there is none."""
+    values = np.ascontiguousarray(np.moveaxis(values, axis, -1))  # a column's rounding depends on itself alone
     defined = ~np.isnan(values)
-    return _divide(np.where(defined, values, 0.0).sum(axis=axis), defined.sum(axis=axis))
+    return _divide(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
 def _divide(total: np.ndarray, count: np.ndarray) -> np.ndarray:

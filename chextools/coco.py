@@ -25,15 +25,18 @@ def records_of(document: object) -> Iterator[dict]:
             segments.setdefault(names[annotation["category_id"]], []).append(annotation["segmentation"])
         if len(by_image) < len(images):
             raise InputError("COCO: two images have one id")
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise InputError(f"COCO: missing or unknown {error}") from None
+    except (TypeError, AttributeError):
+        raise InputError("COCO: images, annotations and categories must be lists of objects") from None
     return (_record(image, by_image[image["id"]], names.values()) for image in images)
 
 
 def _record(image: dict, segments: dict[str, list], names: Iterable[str]) -> dict:
     size = [image.get("height"), image.get("width")]
-    path = str(image.get("file_name", ""))
-    record = {"id": image.get("record") or inputs.id_of_path(path), "size": size}
+    path = image.get("file_name")
+    identifier = image.get("record") or (inputs.id_of_path(path) if isinstance(path, str) else path)
+    record = {"id": identifier, "size": size}
     try:
         height_width = check_size(size)
         empty = Mask.empty(height_width)

@@ -1,4 +1,9 @@
-"""The one exception that library code raises for anything a user can mend."""
+"""The one exception that library code raises for anything a user can mend, and how to show a stranger's text."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, whatever it holds: control characters become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class InputError(ValueError):

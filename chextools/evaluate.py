@@ -20,6 +20,7 @@ from chextools.truth import Truth, masks_of
 log = logging.getLogger(__name__)
 
 METRICS = ("iou", "hit", "pixel", "count")
+_OF_MASKS, _OF_POINTS = {"iou", "pixel", "count"}, {"hit"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Settings:
 class Row:
     """What was measured on one CXR: float64 [K] by task, NaN where it could not be.
 
-    predicted, truth, both: areas in pixels; hit: 1, 0, or NaN where the truth is empty; lacks: no prediction was made.
+    pixels: of the image; predicted, truth, both: areas in pixels; hit: 1, 0, or NaN where the truth is empty.
+    lacks_mask, points: whether the prediction has no mask, and a point or heatmap, of the task (NaN: nobody asked).
+    failed_masks, failed_hits: by task, why areas and hits could not be measured.
     """
 
     id: str
@@ -46,13 +49,19 @@ class Row:
     has_truth: bool
     has_prediction: bool
     scores: dict[str, float]
-    pixels: float
+    pixels: np.ndarray
     predicted: np.ndarray
     truth: np.ndarray
     both: np.ndarray
     hit: np.ndarray
-    lacks: np.ndarray
-    failed: dict[str, str]
+    lacks_mask: np.ndarray
+    points: np.ndarray
+    failed_masks: dict[str, str]
+    failed_hits: dict[str, str]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return self.failed_masks | self.failed_hits
 
 
 def metrics_of(record: dict) -> frozenset[str]:
@@ -65,6 +74,16 @@ def metrics_of(record: dict) -> frozenset[str]:
     if not metrics:
         raise InputError('no "masks", "heatmap" or points to evaluate')
     return frozenset(metrics)
+
+
+def metrics_for(record: dict, requested: Collection[str]) -> frozenset[str]:
+    """The requested metrics, all that the prediction allows where none is. Raises InputError for one it does not."""
+    allowed = metrics_of(record)
+    impossible = sorted(set(requested) - allowed)
+    if impossible:
+        mend = "; make masks with chex-segment" if "heatmap" in record else ""
+        raise InputError(f"{record['id']}: allows {', '.join(sorted(allowed))}, not {', '.join(impossible)}{mend}")
+    return frozenset(requested) or allowed
 
 
 def measure(
@@ -81,51 +100,48 @@ def measure(
 
 def _measure(pair: tuple[Located | Failure, dict | None], settings: Settings) -> Located | Failure:
     item, truth = pair
-    if isinstance(item, Failure):
-        return item
-    try:
-        lacking = settings.metrics - metrics_of(item.record)
-        if lacking:
-            raise InputError(f"the record allows no {', '.join(sorted(lacking))}")
-        row = _row(item.record, truth, settings)
-    except InputError as error:
-        return Failure(item.where, str(error))
-    return Located(item.where, {"row": row, "failed": row.failed})
+
+    def measured(record: dict) -> dict:
+        metrics_for(record, settings.metrics)
+        row = _row(record, truth, settings)
+        return {"row": row, "failed": row.failed}
+
+    return records.applied(measured, item)
 
 
 def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     """Measure a prediction against its truth; either may be missing, which counts as empty."""
     either = (truth or {}) | (record or {})
-    predicted, true_area, both, hit = (np.full(len(settings.tasks), np.nan) for _ in range(4))
-    lacks = np.zeros(len(settings.tasks), bool)
-    pixels = np.nan
-    trues, failed = masks_of(truth, settings.tasks)
-    masks, unusable = masks_of(record, settings.tasks)
-    failed |= unusable
+    unknown = np.full(len(settings.tasks), np.nan)
+    trues, failed_hits = masks_of(truth, settings.tasks)
+    masks, failed = masks_of(record, settings.tasks)
+    failed |= failed_hits
+    row = Row(
+        either["id"], records.patient(either), truth is not None, record is not None, either.get("scores", {}),
+        *(unknown.copy() for _ in range(5)), np.zeros(len(settings.tasks), bool), unknown.copy(), failed, failed_hits,
+    )  # fmt: skip
     asked = [task for task, true in trues.items() if true is not None and true.area and "hit" in settings.metrics]
     prediction = _Prediction(record, asked) if record else None
     for k, task in enumerate(settings.tasks):
+        if task in asked:
+            try:
+                row.points[k] = prediction is not None and prediction.has(task)
+                row.hit[k] = row.points[k] and prediction.hits(task, trues[task])
+            except InputError as error:
+                failed_hits[task] = str(error)
         if task in failed:
             continue
         true, mask = trues[task], masks[task]
-        try:
-            if mask is not None and true is not None and mask.size != true.size:
-                raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
-            if task in asked:
-                hit[k] = prediction is not None and prediction.hits(task, true)
-        except InputError as error:
-            failed[task] = str(error)
+        if mask is not None and true is not None and mask.size != true.size:
+            failed[task] = f"the mask has the size {list(mask.size)}, its truth {list(true.size)}"
             continue
-        if true is not None:
-            pixels = true.size[0] * true.size[1]
-        true_area[k] = true.area if true is not None else 0
-        predicted[k] = mask.area if mask is not None else 0
-        both[k] = intersection(mask, true) if mask is not None and true is not None else 0
-        lacks[k] = mask is None and not (prediction and prediction.has(task))
-    return Row(
-        either["id"], records.patient(either), truth is not None, record is not None, either.get("scores", {}),
-        pixels, predicted, true_area, both, hit, lacks, failed,
-    )  # fmt: skip
+        size = (true or mask or Mask((0, 0), np.empty(0))).size
+        row.pixels[k] = size[0] * size[1] or np.nan
+        row.truth[k] = true.area if true is not None else 0
+        row.predicted[k] = mask.area if mask is not None else 0
+        row.both[k] = intersection(mask, true) if mask is not None and true is not None else 0
+        row.lacks_mask[k] = mask is None
+    return row
 
 
 class _Prediction:
@@ -136,27 +152,26 @@ class _Prediction:
         self._heatmaps = None
 
     def has(self, task: str) -> bool:
-        """Whether there is a point or heatmap of the task, if asked for; a human who drew no point has missed."""
-        if self._heatmaps is None or task not in self._tasks:
-            return "points" in self._record or "heatmap" in self._record
-        return task in self._heatmaps.maps
+        """Whether there is a point or heatmap of the task; a human who drew no point has missed."""
+        if "points" in self._record:
+            return True
+        if self._heatmaps is None:
+            from chextools import heatmaps  # here, as most evaluations read none
+
+            self._heatmaps = heatmaps.of_record(self._record, self._tasks)
+        return task in self._heatmaps.maps or task in self._heatmaps.failed
 
     def hits(self, task: str, truth: Mask) -> bool:
         """Whether a point, or the heatmap's greatest pixel (the first in row-major order), lies in the truth."""
         if "points" in self._record:
             return overlap.point_hit(self._record["points"].get(task, ()), truth)
-        from chextools import heatmaps
         from chextools.binarize import surface_of
 
-        if self._heatmaps is None:
-            self._heatmaps = heatmaps.of_record(self._record, self._tasks)
         loaded = self._heatmaps
         if loaded.size != truth.size:
             raise InputError(f"the heatmap is for an image of {list(loaded.size)}, its truth of {list(truth.size)}")
         if task in loaded.failed:
             raise InputError(loaded.failed[task])
-        if task not in loaded.maps:
-            return False
         return truth.contains(*surface_of(loaded.maps[task], loaded.size, input_size=loaded.input_size).argmax())
 
 
@@ -177,46 +192,67 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
     for identifier in missing:
         by_id[identifier] = _row(None, truth.records[identifier], settings)
     rows = [by_id[identifier] for identifier in sorted(by_id)]
-    kept = _predicted_tasks(rows, settings.tasks)
-    return _Summary(rows, [settings.tasks[k] for k in kept], kept, settings, failed).evaluation()
+    if not any(row.has_prediction for row in rows):
+        raise InputError("none of the predictions could be evaluated")
+    summary: list[dict] = []
+    tables: dict[str, Table] = {}
+    kinds = []
+    for metrics, kept in ((_OF_MASKS, _with_masks(rows)), (_OF_POINTS, _with_points(rows))):
+        if settings.metrics & metrics:
+            _say_lacking(rows, settings.tasks, kept, " and ".join(sorted(settings.metrics & metrics)))
+            kinds.append((metrics, _Summary(rows, np.flatnonzero(kept), metrics == _OF_POINTS, settings, failed)))
+    if not any(kind.names for _, kind in kinds):
+        raise InputError(f"the predictions have none of the truth's tasks: {', '.join(settings.tasks)}")
+    for metric in METRICS:
+        for metrics, kind in kinds:
+            if metric in metrics & settings.metrics and kind.names:
+                getattr(kind, f"_{metric}")()
+                summary += kind.summary
+                tables |= kind.tables
+                kind.summary = []
+    return Evaluation(summary, tables, rows, kinds[0][1].names or kinds[-1][1].names)
 
 
-def _predicted_tasks(rows: Sequence[Row], names: Sequence[str]) -> list[int]:
-    """Columns of the tasks of which there is any prediction. One predicted for some CXRs only counts for all."""
-    lacks = np.array([row.lacks for row in rows if row.has_prediction])
-    kept = [k for k in range(len(names)) if not lacks[:, k].all()]
-    if not kept:
-        raise InputError(f"the predictions have none of the truth's tasks: {', '.join(names)}")
-    if len(kept) < len(names):
-        left = [task for k, task in enumerate(names) if k not in kept]
-        log.warning("no prediction of %s: left out", ", ".join(left))
-    partly = {names[k]: int(lacks[:, k].sum()) for k in kept if lacks[:, k].any()}
-    for task, number in partly.items():
-        log.warning("%s: %d predictions lack it: counted as empty masks and missed hits", task, number)
-    return kept
+def _with_masks(rows: Sequence[Row]) -> np.ndarray:
+    """Of which tasks there is any mask, bool [K]; what failed counts, as somebody tried."""
+    return ~np.all([row.lacks_mask for row in rows if row.has_prediction], axis=0)
+
+
+def _with_points(rows: Sequence[Row]) -> np.ndarray:
+    """Of which tasks there is any point or heatmap, or nobody asked, as there is no truth to hit: bool [K]."""
+    points = np.array([row.points for row in rows if row.has_prediction])
+    return np.isnan(points).all(axis=0) | (points == 1).any(axis=0)
+
+
+def _say_lacking(rows: Sequence[Row], names: Sequence[str], kept: np.ndarray, what: str) -> None:
+    """A task that no prediction has is left out; one that only some have counts for all."""
+    left = [task for task, is_kept in zip(names, kept) if not is_kept]
+    if left:
+        log.warning("%s: no prediction of %s: left out", what, ", ".join(left))
+    predicted = [row for row in rows if row.has_prediction]
+    for k in np.flatnonzero(kept):
+        lacking = [row.id for row in predicted if (row.points[k] == 0 if what == "hit" else row.lacks_mask[k])]
+        if lacking:
+            fate = "no heatmap, counted as missed" if what == "hit" else "no mask, counted as empty"
+            log.warning("%s: %s: %s", names[k], fate, few(lacking))
 
 
 class _Summary:
-    """The rows as arrays [n, K], and every metric made of them."""
+    """The rows as arrays [n, K] of some tasks, and the metrics made of them."""
 
-    def __init__(self, rows: list[Row], names: list[str], columns: list[int], settings: Settings, failed: int):
+    def __init__(self, rows: list[Row], columns: np.ndarray, of_points: bool, settings: Settings, failed: int):
         def stack(name: str) -> np.ndarray:
             return np.array([getattr(row, name)[columns] for row in rows]).reshape(len(rows), len(columns))
 
-        self.rows, self.names, self.settings = rows, names, settings
+        self.rows, self.names, self.settings = rows, [settings.tasks[k] for k in columns], settings
         self.predicted, self.truth, self.both, self.hit = map(stack, ("predicted", "truth", "both", "hit"))
-        self.pixels = np.array([row.pixels for row in rows])[:, None]
+        self.pixels = stack("pixels")
         self.in_truth = np.array([row.has_truth for row in rows])
         self.is_predicted = np.array([row.has_prediction for row in rows])
-        self.failed = failed + np.array([sum(task in row.failed for row in rows) for task in names])
+        reasons = [row.failed_hits if of_points else row.failed_masks for row in rows]
+        self.failed = failed + np.array([sum(task in by_task for by_task in reasons) for task in self.names])
         self.summary: list[dict] = []
         self.tables: dict[str, Table] = {}
-
-    def evaluation(self) -> Evaluation:
-        for metric in METRICS:
-            if metric in self.settings.metrics:
-                getattr(self, f"_{metric}")()
-        return Evaluation(self.summary, self.tables, self.rows, self.names)
 
     def _iou(self) -> None:
         full = self.settings.slice == "full"
@@ -249,7 +285,7 @@ class _Summary:
 
     def _pixel(self) -> None:
         chosen = self.in_truth
-        areas = [self.both, self.predicted, self.truth, np.broadcast_to(self.pixels, self.truth.shape)]
+        areas = [self.both, self.predicted, self.truth, self.pixels]
         areas = np.stack([a[chosen] for a in areas], axis=1)  # [n, 4, K]
         n = (~np.isnan(areas).any(axis=1)).sum(axis=0)
         areas = np.where(np.isnan(areas).any(axis=1, keepdims=True), 0, areas)
@@ -298,12 +334,12 @@ class _Summary:
 
 def per_image(evaluation: Evaluation) -> Iterator[dict]:
     """One record per CXR with its value of each metric by task; null where undefined."""
-    found = {metric: dict(zip(table.ids, table.values)) for metric, table in evaluation.tables.items()}
+    found = {metric: dict(zip(table.ids, table.values.tolist())) for metric, table in evaluation.tables.items()}
     for row in evaluation.rows:
         record = {"id": row.id, "patient": row.patient}
         for metric, values in found.items():
             if row.id in values:
-                record[metric] = dict(zip(evaluation.tasks, values[row.id].tolist()))
+                record[metric] = dict(zip(evaluation.tables[metric].tasks, values[row.id]))
         if row.scores:
             record["scores"] = row.scores
         yield record | ({"failed": row.failed} if row.failed else {})

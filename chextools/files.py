@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,6 +73,17 @@ def check_target(path: str | os.PathLike, force: bool = False) -> None:
         raise InputError(f"{path}: exists; use --force to replace it")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: no permission to write in {target.parent}")
+
+
+def check_targets(paths: Iterable[str | None], force: bool = False) -> None:
+    """`check_target` of each path that is given. Raises InputError, too, if two name one file."""
+    seen = set()
+    for path in filter(None, paths):
+        check_target(path, force)
+        target = os.path.realpath(path)
+        if target in seen and not _is_special(path):
+            raise InputError(f"{path}: named for two outputs")
+        seen.add(target)
 
 
 def make_folder(path: str | os.PathLike) -> Path:

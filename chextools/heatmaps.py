@@ -27,7 +27,7 @@ from chextools.files import walk
 from chextools.masks import check_size
 from chextools.pickles import Member, read_bytes, read_pickle, zip_members
 
-MAX_MAPS = 2**28  # bytes of all maps in an npz, unpacked: 100 maps of 800 x 800
+MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800
 MAX_OTHER = 2**20  # bytes of any other array in it
 NOT_FINITE = "the map holds NaN or infinity"
 
@@ -392,9 +392,11 @@ def of_record(record: dict, tasks: Collection[str] | None = None) -> Heatmaps:
     """The heatmaps that a record names. Raises InputError if they are of another image or size than the record says."""
     if "heatmap" not in record:
         raise InputError('no "heatmap" key')
+    if not isinstance(record["heatmap"], str):
+        raise InputError('"heatmap" must be a path')
     loaded = open_heatmap(record["heatmap"], tasks)
     if loaded.id != record["id"]:
-        raise InputError(f"{record['heatmap']} holds the heatmap of {loaded.id!r}")
+        raise InputError(f"{record['heatmap']} holds the heatmap of {loaded.id[:200]!r}")
     size = tuple(record.get("size") or loaded.size)
     if size != loaded.size:
         raise InputError(f"the record's size is {list(size)}, but {record['heatmap']} says {list(loaded.size)}")

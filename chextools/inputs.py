@@ -11,6 +11,7 @@ Any of the files may be compressed with gzip. Memory does not grow with the leng
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -25,6 +26,9 @@ from chextools import records
 from chextools.errors import InputError
 from chextools.records import Failure, Located
 
+MAX_LINE = 2**26  # bytes; a record of a full-size X-ray with ten ragged masks has about 2**20
+MAX_DOCUMENT = 2**30  # the study's masks of 668 CXRs are 2**26
+
 _PATIENT = re.compile(r"patient\d+")
 
 
@@ -34,7 +38,7 @@ def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
     Raises InputError where the input as a whole cannot be used.
     """
     if source == "-":
-        yield from read_stream(stdin, "stdin")
+        yield from read_stream(_decompressed(stdin, "stdin"), "stdin")
     elif os.path.isdir(source):
         yield from _read_folder(source)
     elif _is_heatmap(source):
@@ -59,13 +63,14 @@ def read_some(sources: Sequence[str], stdin: BinaryIO) -> tuple[dict, Iterable[L
 
 def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
     """A stream whose first line tells whether it is JSON Lines of records or one JSON document."""
-    stream = _decompressed(stream)
     first, number = b"", 0
     while not first.strip():
         first = _read(stream, name, line=True)
         number += 1
         if not first:
             return
+    if number == 1:
+        first = first.removeprefix(codecs.BOM_UTF8)
     start = first.lstrip()[:1]
     if start not in (b"{", b"["):
         raise InputError(f"{name}: neither JSON Lines nor a JSON document (it starts with {first[:20]!r})")
@@ -100,14 +105,14 @@ def open_input(path: str) -> BinaryIO:
         raw = open(path, "rb")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    return _decompressed(raw)
+    return _decompressed(raw, path)
 
 
 @contextlib.contextmanager
 def open_source(source: str, stdin: BinaryIO) -> Iterator[BinaryIO]:
     """The file of a path, or `stdin` for `-`, decompressed where it is gzip."""
     if source == "-":
-        yield _decompressed(stdin)
+        yield _decompressed(stdin, "stdin")
     else:
         with open_input(source) as stream:
             yield stream
@@ -150,16 +155,22 @@ def id_of_path(path: str) -> str:
     return "_".join(parts[start:])
 
 
-def _decompressed(raw: BinaryIO) -> BinaryIO:
+def _decompressed(raw: BinaryIO, name: str) -> BinaryIO:
     stream = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-    if stream.peek(2)[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=stream))
+    try:
+        if stream.peek(2)[:2] == b"\x1f\x8b":
+            return io.BufferedReader(gzip.GzipFile(fileobj=stream))
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror or error}") from None
     return stream
 
 
 def _read(stream: BinaryIO, name: str, line: bool = False) -> bytes:
     try:
-        return stream.readline() if line else stream.read()
+        data = stream.readline(MAX_LINE + 1) if line else stream.read(MAX_DOCUMENT + 1)
+        if len(data) > (MAX_LINE if line else MAX_DOCUMENT):
+            raise InputError(f"{name}: {'a line' if line else 'a document'} of more than {len(data) - 1} bytes")
+        return data
     except (OSError, EOFError, zlib.error) as error:  # gzip: truncated or corrupt
         raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
 

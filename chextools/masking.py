@@ -67,7 +67,7 @@ def _from_heatmap(record: dict, settings: Settings) -> dict:
     def mask(task: str) -> Mask:
         threshold = settings.threshold_of(task)
         if task in settings.cutoffs:
-            if task not in record["scores"]:
+            if record["scores"].get(task) is None:
                 raise InputError("no score to compare with the cutoff")
             if record["scores"][task] < settings.cutoffs[task]:
                 return Mask.empty(size)

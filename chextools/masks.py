@@ -14,6 +14,7 @@ import numpy as np
 from chextools.errors import InputError, LimitError
 
 MAX_PIXELS = 2**29  # 23,170 x 23,170: no X-ray detector comes near, and a stranger's header cannot ask for more
+MAX_SIDE = 2**16 - 1  # JPEG's limit; memory grows with a side times the heatmap's
 
 _DIGIT_BITS = 5  # COCO's compressed counts: base 32, a sign bit in the last digit, ASCII from '0'
 _MAX_DIGITS = 7
@@ -30,6 +31,8 @@ def check_size(size: Sequence[int], what: str = "size") -> tuple[int, int]:
         raise InputError(f"{what} must be [height, width] in pixels, not {_short(size)}")
     if int(height) * int(width) > MAX_PIXELS:
         raise LimitError(f"{what} {height} x {width} is more than {MAX_PIXELS} pixels")
+    if max(height, width) > MAX_SIDE:
+        raise LimitError(f"{what} {height} x {width} has a side of more than {MAX_SIDE} pixels")
     return int(height), int(width)
 
 
@@ -107,6 +110,8 @@ class Mask:
         Raises InputError for fewer than three vertices, or one more than a pixel outside the image.
         """
         height, width = size
+        if not isinstance(polygons, (list, tuple)):
+            raise InputError(f"outlines must be a list of polygons, not {_short(polygons)}")
         vertices = [_vertices(polygon, size, number) for number, polygon in enumerate(polygons, 1)]
         if not vertices:
             return cls.empty(size)
@@ -233,7 +238,7 @@ def _vertices(polygon: object, size: tuple[int, int], number: int) -> np.ndarray
     """A polygon's vertices as int64 [n, 2] (x, y), truncated as the study does."""
     try:
         points = np.array(polygon, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise InputError(f"outline {number} must be a list of [x, y] numbers")

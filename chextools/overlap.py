@@ -59,11 +59,13 @@ def point_hit(points: Sequence[Sequence[float]], truth: Mask) -> bool:
     """
     height, width = truth.size
     hit = False
+    if not isinstance(points, (list, tuple)):
+        raise InputError(f"{str(points)[:40]!r} is not a list of points")
     for point in points:
         try:
-            x, y = (int(v) for v in point)
+            x, y = (int(v) for v in point if not isinstance(v, (str, bool)))
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{point!r} is not a point [x, y]") from None
+            raise InputError(f"{str(point)[:40]!r} is not a point [x, y]") from None
         if not (0 <= x < width and 0 <= y < height and min(point) >= 0):
             raise InputError(f"the point ({point[0]:g}, {point[1]:g}) lies outside the image of {height} x {width}")
         hit |= truth.contains(y, x)

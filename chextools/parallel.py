@@ -23,7 +23,7 @@ def default_jobs() -> int:
     """Processes to use: what Slurm granted, else the cores we may run on, at most four outside Slurm."""
     granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if granted.isdigit() and int(granted) > 0:
-        return int(granted)
+        return min(int(granted), _affinity())
     return max(1, min(_affinity(), _cgroup_quota(), LOGIN_NODE_JOBS))
 
 
@@ -46,16 +46,25 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
     waiting: deque = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            try:
+                waiting.append(pool.submit(function, item))
+            except OSError as error:
+                raise InputError(f"cannot start {jobs} processes ({error.strerror}); try fewer with --jobs") from None
+            while waiting[0].done() and len(waiting) > 1:
+                yield waiting.popleft().result()
             if len(waiting) >= jobs * ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
         pool.shutdown()
+        waiting = None
     except BrokenProcessPool:
         raise InputError("a worker process was killed (out of memory?); try fewer with --jobs") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        if waiting is not None:  # stopped early: nobody wants what the workers still do
+            for worker in multiprocessing.active_children():
+                worker.kill()
 
 
 def _start_worker() -> None:

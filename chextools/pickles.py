@@ -51,7 +51,7 @@ def read_pickle(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]:
 def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> bytes:
     """The whole of a regular file of at most `limit` bytes; errors do not name the path."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise InputError("not a regular file")
@@ -65,6 +65,10 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> bytes:
     if not data:
         raise InputError("empty file")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for a writer
 
 
 # Zip archives: of torch.save, and npz

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chextools import tasks
@@ -26,6 +26,9 @@ KEYS = (
 
 # Values that map a task to something: names are made canonical when read.
 TASK_KEYS = ("labels", "scores", "masks", "failed", "flags", "outlines", "points")
+
+
+RESERVED = ("Average", "Overall", "img_id")  # rows and columns of result tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,11 @@ def checked(record: object) -> dict:
     for key in TASK_KEYS:
         if key in record:
             record[key] = by_task(record[key], key)
+    if not isinstance(record.get("patient") or "", str):
+        raise InputError('"patient" must be a string')
+    for task, score in record.get("scores", {}).items():
+        if not (score is None or 0 <= number(score, "scores") <= 1):
+            raise InputError(f"the score of {task} is {score}; it must be a probability in [0, 1]")
     return record
 
 
@@ -106,6 +114,9 @@ def by_task(value: object, what: str) -> dict:
     """A mapping from canonical task names; two spellings of one task are refused."""
     if not isinstance(value, dict):
         raise InputError(f'"{what}" must be an object by task')
+    for name in value:
+        if not name or name in RESERVED or not name.isprintable():
+            raise InputError(f"{json.dumps(name)} cannot be the name of a task")
     if any(name in tasks.ALIASES for name in value):
         renamed = {tasks.canonical(name): v for name, v in value.items()}
         if len(renamed) < len(value):
@@ -118,9 +129,13 @@ def number(value: object, what: str) -> float:
     """A number as float, NaN for null. Raises InputError for anything else."""
     if value is None:
         return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
         raise InputError(f'"{what}" must hold numbers or null, not {str(value)[:40]!r}')
-    return float(value)
+    return number
 
 
 def check_id(identifier: object) -> str:
@@ -129,7 +144,7 @@ def check_id(identifier: object) -> str:
         raise InputError(f"the id must be a string that is not empty, not {identifier!r}")
     if "/" in identifier or identifier in (".", "..") or any(ord(c) < 32 for c in identifier):
         raise InputError(f"id {json.dumps(identifier)[:80]} is not a plain name (no /, no control characters)")
-    if len(identifier.encode("utf-8", "surrogateescape")) > 200:
+    if len(identifier.encode("utf-8", "surrogatepass")) > 200:
         raise InputError(f"id {identifier[:40]!r}... is longer than 200 bytes")
     return identifier
 
@@ -142,6 +157,18 @@ def patient(record: dict) -> str:
 def patient_of(identifier: str) -> str:
     first = identifier.split("_", 1)[0]
     return first if first.startswith("patient") and first[7:].isdigit() else identifier
+
+
+def applied(function: Callable[[dict], dict], item: Located | Failure) -> Located | Failure:
+    """The item with the function's result for its record, or the reason why there is none. A failure stays one."""
+    if isinstance(item, Failure):
+        return item
+    try:
+        return Located(item.where, function(item.record))
+    except InputError as error:
+        return Failure(item.where, str(error))
+    except MemoryError:
+        return Failure(item.where, "out of memory")
 
 
 def unique(items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
@@ -177,7 +204,7 @@ def few(ids: Sequence[str]) -> str:
 
 def in_shard(identifier: str, shard: tuple[int, int] | None) -> bool:
     """Whether shard I of N (1-based) takes this id: a property of the id alone, however the list is cut."""
-    return shard is None or zlib.crc32(identifier.encode("utf-8", "surrogateescape")) % shard[1] == shard[0] - 1
+    return shard is None or zlib.crc32(identifier.encode("utf-8", "surrogatepass")) % shard[1] == shard[0] - 1
 
 
 def select_shard(items: Iterable[Located | Failure], shard: tuple[int, int] | None) -> Iterator[Located | Failure]:

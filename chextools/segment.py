@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from chextools import heatmaps, records
-from chextools.errors import InputError
 from chextools.masking import Settings, with_masks
 from chextools.parallel import ordered_map
 from chextools.records import Failure, Located
@@ -39,9 +38,4 @@ def segment(items: Iterable[Located | Failure], settings: Settings, jobs: int = 
 
 
 def _segment(item: Located | Failure, settings: Settings) -> Located | Failure:
-    if isinstance(item, Failure):
-        return item
-    try:
-        return Located(item.where, records.ordered(with_masks(item.record, settings)))
-    except InputError as error:
-        return Failure(item.where, str(error))
+    return records.applied(lambda record: records.ordered(with_masks(record, settings)), item)

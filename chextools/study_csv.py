@@ -177,6 +177,8 @@ def write(folder: str | os.PathLike, files: dict[str, str], force: bool = False)
 
 def check(folder: str | os.PathLike, names: Iterable[str], force: bool = False) -> None:
     """Raise InputError if one of the files cannot be made."""
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError(f"{folder}: is a file; name a folder")
     if Path(folder).exists():
         for name in names:
             check_target(Path(folder) / name, force)

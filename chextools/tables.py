@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chextools.errors import printable
 from chextools.records import dumps
 
 FORMATS = ("jsonl", "csv", "table")
@@ -39,4 +40,4 @@ def _table(rows: Sequence[dict], columns: Sequence[str]) -> str:
 def _shown(value: object) -> str:
     if value is None or value != value:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else printable(str(value))

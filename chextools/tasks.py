@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Sequence
 
 from chextools.errors import InputError
+
+log = logging.getLogger(__name__)
 
 # CheXpert's label columns, in the order of its CSV (Irvin et al. 2019), under the names that we write.
 CHEXPERT = (
@@ -52,6 +55,8 @@ def choose(requested: Sequence[str], available: Iterable[str], where: str) -> li
         return available
     known = dict.fromkeys([*available, *CHEXPERT])
     for name in map(canonical, requested):
+        if name in known and name not in available:
+            log.warning("%s has no %s", where, name)
         if name not in known:
             raise InputError(f"unknown task {name!r}{hint(name, known)}; {where} has {', '.join(available) or 'none'}")
     return study_order(map(canonical, requested))

@@ -36,6 +36,11 @@ def read_cutoffs(path: str) -> dict[str, float]:
     return _read_settings(path, "cutoff", best)
 
 
+def read_score_thresholds(path: str) -> dict[str, float]:
+    """Score threshold by task from the rows of chex-tune --for score; a task without one is left out."""
+    return _read_settings(path, "score_threshold", lambda rows: _marked(rows)["score_threshold"])
+
+
 def _marked(rows: list[dict]) -> dict:
     """The row that chex-tune --curve marks as best, else the first."""
     return next((row for row in rows if str(row.get("best")) == "True"), rows[0])
@@ -52,7 +57,10 @@ def _read_settings(path: str, what: str, choose: Callable[[list[dict]], object])
                 except InputError as error:
                     raise InputError(f"{path}:{number}: {error}") from None
     else:
-        rows = list(csv.DictReader(io.StringIO(text)))
+        try:
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        except csv.Error as error:
+            raise InputError(f"{path}: {error}") from None
     by_task: dict[str, list[dict]] = {}
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("task"), str):
@@ -61,9 +69,12 @@ def _read_settings(path: str, what: str, choose: Callable[[list[dict]], object])
     if not by_task:
         raise InputError(f"{path}: no rows")
     try:
-        chosen = {task: _number(choose(group), path) for task, group in by_task.items()}
+        found = {task: choose(group) for task, group in by_task.items()}
     except KeyError as error:
         raise InputError(f"{path}: no column {error}") from None
+    if what == "score_threshold":  # none could be chosen where a class is missing
+        found = {task: value for task, value in found.items() if value not in (None, "")}
+    chosen = {task: _number(value, path) for task, value in found.items()}
     for task, value in chosen.items():
         if not 0 <= value <= 1:
             raise InputError(f"{path}: the {what} of {task} is {value:g}; it must lie in [0, 1]")

@@ -254,3 +254,65 @@ def test_bootstrap_blocks_are_one_stream(monkeypatch):
     whole = bootstrap.means(table, 100, 3)
     monkeypatch.setattr(bootstrap, "_BLOCK", 20)
     np.testing.assert_array_equal(bootstrap.means(table, 100, 3), whole)
+
+
+def test_each_task_has_the_size_of_its_own_masks(cli, tmp_path):
+    """Pixel metrics of one task do not depend on which others are measured beside it."""
+    small = {"size": [4, 5], "counts": [3, 4, 13]}, {"size": [4, 5], "counts": [2, 6, 12]}
+    large = {"size": [8, 10], "counts": [10, 20, 50]}
+    for name, rle in zip(("gt", "pred"), small):
+        (tmp_path / name).write_text(json.dumps({"p": {"Cardiomegaly": rle, "Edema": large}}))
+    out = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "gt", "--metric", "pixel").out
+    assert by_task(out, "specificity")["Cardiomegaly"]["mean"] == 14 / 16
+
+
+def test_a_heatmap_that_is_gone_fails_hits_only(cli, small):
+    records = cli("chex-segment", small / "maps").out.replace(str(small / "maps"), "gone").encode()
+    truth = ("--truth", small / "expected/gt.json")
+    result = cli("chex-eval", *truth, stdin=records)
+    masks = cli("chex-eval", small / "expected/seg_otsu.json", *truth)
+    assert [r for r in rows(result.out) if r["metric"] != "hit"] == rows(masks.out)
+    hits = by_task(result.out, "hit")
+    assert result.code == 1 and hits["Edema"]["failed"] == 3 and all(row["mean"] is None for row in hits.values())
+
+
+def test_a_task_that_is_never_predicted_is_left_out(cli, small, tmp_path):
+    """Neither its absent masks nor its absent heatmaps count as misses."""
+    (tmp_path / "maps").mkdir()
+    for path in (small / "maps").glob("*_Edema_map.pkl"):
+        (tmp_path / "maps" / path.name).symlink_to(path)
+    truth = ("--truth", small / "gt_annotations.json")
+    hits = cli("chex-eval", tmp_path / "maps", *truth)
+    assert by_task(hits.out, "hit").keys() == {"Edema", "Average"}
+    whole = cli("chex-eval", small / "maps", *truth)
+    assert by_task(hits.out, "hit")["Edema"] == by_task(whole.out, "hit")["Edema"]
+    masks = cli("chex-eval", *truth, stdin=cli("chex-segment", tmp_path / "maps").out.encode())
+    assert by_task(masks.out, "iou").keys() == {"Edema", "Average"} == by_task(masks.out, "hit").keys()
+    assert "no prediction of" in masks.err
+
+
+def test_heatmaps_allow_no_iou(cli, small):
+    result = cli("chex-eval", small / "maps", "--truth", small / "expected/gt.json", "--metric", "iou")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.endswith("allows hit, not iou; make masks with chex-segment\n") and result.err.count("\n") == 1
+
+
+def test_two_outputs_of_one_name_are_refused_before_work(cli, small, tmp_path):
+    arguments = ("chex-eval", small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json", "-f")
+    result = cli(*arguments, "-o", tmp_path / "x", "--per-image", tmp_path / "x")
+    assert result.code == 1 and "named for two outputs" in result.err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("points", [5, [["1", 1]], [[0]], [[0, 0, 0]], [None], [[True, 0]], "ab"])
+def test_odd_points_fail_by_name(cli, tmp_path, points):
+    (tmp_path / "gt.json").write_bytes(document(p0=mask(2), p1=mask(2)))
+    (tmp_path / "points.json").write_text(json.dumps({"p0": {"Edema": [[2, 0]]}, "p1": {"Edema": points}}))
+    result = cli("chex-eval", tmp_path / "points.json", "--truth", tmp_path / "gt.json")
+    assert result.code == 1 and "p1: Edema: " in result.err
+    assert by_task(result.out, "hit")["Edema"]["observed"] == 1
+
+
+def test_a_table_shows_no_control_characters(cli, tmp_path):
+    from chextools import tables
+
+    assert "\x1b" not in tables.write([{"task": "\x1b[31mred\n"}], "table", ["task"])

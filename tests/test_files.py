@@ -130,10 +130,12 @@ def _alive(pid: int) -> bool:
 
 
 def test_jobs_are_what_slurm_granted_else_the_cores_at_most_four(monkeypatch):
+    monkeypatch.setattr(parallel, "_affinity", lambda: 64)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
     assert parallel.default_jobs() == 7
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "999999")
+    assert parallel.default_jobs() == 64
     monkeypatch.delenv("SLURM_CPUS_PER_TASK")
-    monkeypatch.setattr(parallel, "_affinity", lambda: 64)
     monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 1 << 20)
     assert parallel.default_jobs() == 4
     monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 3)

@@ -167,3 +167,33 @@ def test_missing_tasks_are_empty_masks_in_the_study_format_only(cli, small, tmp_
     assert "no heatmap for" in result.err and "Cardiomegaly" in result.err
     (record,) = lines(cli("chex-segment", maps).out)
     assert set(record["masks"]) == {"Edema"}
+
+
+@pytest.mark.parametrize("heatmap", [None, 3, ["x"], {}, "no/such.npz"])
+def test_odd_heatmap_references_fail_by_line(cli, heatmap):
+    result = cli("chex-segment", "-", stdin=json.dumps({"id": "a", "heatmap": heatmap}).encode())
+    assert result.code == 1 and result.err.startswith("chex-segment: warning: stdin:1: ")
+
+
+@pytest.mark.parametrize("outlines", [None, 5, [None], [[[10**400, 1], [1, 1], [2, 2]]]])
+def test_odd_outlines_fail_by_task(cli, tmp_path, outlines):
+    (tmp_path / "a.json").write_text(json.dumps({"p": {"img_size": [9, 9], "Edema": outlines}}))
+    result = cli("chex-segment", tmp_path / "a.json")
+    assert result.code == 1 and "p: Edema: outline" in result.err
+
+
+def test_a_fifo_is_no_heatmap(cli, tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "x_Edema_map.pkl")
+    assert "not a regular file" in cli("chex-segment", tmp_path).err
+
+
+def test_damaged_gzip_is_one_line(cli, tmp_path):
+    import gzip
+
+    whole = gzip.compress(b'{"id": "a", "heatmap": "b.npz"}\n' * 50)
+    for name, data in (("cut", whole[:30]), ("header", whole[:3] + b"\xff" + whole[4:]), ("twice", gzip.compress(whole))):
+        (tmp_path / name).write_bytes(data)
+        result = cli("chex-segment", tmp_path / name)
+        assert result.code == 1 and "Traceback" not in result.err and name in result.err

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from chextools import __version__
-from chextools.errors import InputError
+from chextools.errors import InputError, printable
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
     from chextools.records import Failure, Located
@@ -65,9 +65,9 @@ def command(name: str, example: str) -> Callable[[Callable], Command]:
 def run(command: Command) -> NoReturn:
     """Run a command as a process and exit as the contract says: 0, 1, 2, or dead of a signal."""
     program = command.name
-    previous = signal.getsignal(signal.SIGTERM)
-    if previous is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
     try:
         code = _invoke(command)
     except click.UsageError as error:
@@ -89,6 +89,8 @@ def run(command: Command) -> NoReturn:
     except OSError as error:
         code = 1
         _say(program, "error", f"{error.filename or 'input/output'}: {error.strerror or error}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     if code and sys.stdout is not None:
         _discard(sys.stdout)
     _leave_readers(code)
@@ -248,6 +250,7 @@ def _set(context: click.Context, parameter: click.Parameter, value: bool) -> Non
     context.meta[parameter.name] = value
     if len(context.meta.keys() & {"quiet", "verbose"}) == 2 and not context.resilient_parsing:
         import logging
+        import warnings
 
         level = logging.ERROR if context.meta["quiet"] else logging.INFO if context.meta["verbose"] else logging.WARNING
         handler = logging.Handler()
@@ -255,6 +258,7 @@ def _set(context: click.Context, parameter: click.Parameter, value: bool) -> Non
         root = logging.getLogger("chextools")
         root.handlers, root.propagate = [handler], False
         root.setLevel(level)
+        warnings.showwarning = lambda message, *_: root.info("%s", message)  # other libraries', for whoever asks
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -265,9 +269,8 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
 
 def _say(program: str, level: str, message: str) -> None:
     """One line on stderr, whatever the message holds. That stderr is broken is no reason to fail."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
     with contextlib.suppress(OSError, AttributeError, ValueError):
-        line = f"{program}: {level}: {printable}\n"
+        line = f"{program}: {level}: {printable(message)}\n"
         sys.stderr.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stderr.buffer.flush()
 

@@ -27,8 +27,8 @@ class Threshold(click.ParamType):
     name = "otsu|NUMBER|FILE"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        if value is None or value == "otsu":
-            return value
+        if value is None or str(value).lower() == "otsu":
+            return value and "otsu"
         try:
             number = float(str(value))
         except ValueError:
@@ -71,7 +71,10 @@ def inputs(metavar: str) -> Decorator:
 
 
 def output(what: str) -> Decorator:
-    return click.option("-o", "--output", metavar="FILE", help=f"Write {what} to FILE instead of stdout.")
+    return click.option(
+        "-o", "--output", metavar="FILE", callback=lambda _, __, path: None if path == "-" else path,
+        help=f"Write {what} to FILE instead of stdout.",
+    )  # fmt: skip
 
 
 def output_folder(what: str, required: bool = False) -> Decorator:
@@ -105,7 +108,7 @@ def replicates() -> Decorator:
 
 def threshold() -> Decorator:
     return click.option(
-        "--threshold", type=Threshold(), default="otsu", show_default=True,
+        "--threshold", type=Threshold(), default="otsu", show_default=True, metavar="otsu|NUMBER|FILE",
         help="Otsu's threshold; one for all tasks; or one per task from chex-tune or tuning_results.csv.",
     )  # fmt: skip
 

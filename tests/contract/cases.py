@@ -74,26 +74,33 @@ def image_lines() -> list[str]:
 
 
 class Checkpoint:
-    """A path of a small checkpoint with weights drawn from a seed, made when it is first asked for."""
+    """A path of a small checkpoint, made when it is first asked for."""
 
-    @cache
     def __str__(self) -> str:
-        import torch
+        return small_checkpoint()
 
-        from chextools import models
-        from chextools.models import checkpoints
 
-        path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "small.pt"
-        atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = models.build("shufflenet_v2_x0_5", 2)
-        checkpoints.save(path, checkpoints.Checkpoint("shufflenet_v2_x0_5", ["Cardiomegaly", "Edema"], 32, network))
-        return str(path)
+@cache
+def small_checkpoint() -> str:
+    """A network with weights drawn from a seed."""
+    import torch
+
+    from chextools import models
+    from chextools.models import checkpoints
+
+    path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "small.pt"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models.build("shufflenet_v2_x0_5", 2)
+    checkpoints.save(path, checkpoints.Checkpoint("shufflenet_v2_x0_5", ["Cardiomegaly", "Edema"], 32, network))
+    return str(path)
 
 
 CHECKPOINT = Checkpoint()
-TRAINING = ["--valid", CXRS / "valid.csv", "-o", "RUN", "--resume", "--steps", "1", "--batch-size", "4"]
+SCORING = ["--checkpoint", CHECKPOINT, "--batch-size", "1", "--device", "cpu"]
+TRAINING = ["--valid", CXRS / "valid.csv", "-o", "RUN", "--resume", "--steps", "1", "--batch-size", "4",
+            "--device", "cpu"]  # fmt: skip
 
 CASES = {
     "chex-phantom": Case("source", options=["-o", "phantoms", "-f", "--count", "4", "--size", "64", "64"]),
@@ -101,9 +108,7 @@ CASES = {
     "chex-train": Case(
         "reducer", [CXRS / "valid.csv"], [*TRAINING, "--arch", "shufflenet_v2_x0_5", "--size", "32"], uses_torch=True
     ),
-    "chex-predict": Case(
-        "filter", [CXRS / "valid.csv"], ["--checkpoint", CHECKPOINT, "--batch-size", "1"], image_lines, uses_torch=True
-    ),
+    "chex-predict": Case("filter", [CXRS / "valid.csv"], SCORING, image_lines, uses_torch=True),
     "chex-segment": Case("filter", [SMALL / "maps"], lines=heatmap_lines),
     "chex-eval": Case("reducer", [SMALL / "expected/seg_otsu.json"], GT, mask_lines),
     "chex-tune": Case("reducer", [SMALL / "maps"], [*GT, "--for", "threshold"], heatmap_lines),

@@ -204,7 +204,12 @@ BAD_LINES = {
     "NUL id": ('{"id": "x\\u0000"}', "is not a plain name"),
     "NaN": ('{"id": "x", "size": NaN}', "NaN is not a number"),
     "size": ('{"id": "x", "size": [1000000, 1000000]}', "is more than 536870912 pixels"),
+    "side": ('{"id": "x", "size": [1, 500000000]}', "has a side of more than 65535 pixels"),
     "not UTF-8": (b'{"id": "\xff"}', "not UTF-8"),
+    "task name": ('{"id": "x", "scores": {"Average": 0.5}}', "cannot be the name of a task"),
+    "score": ('{"id": "x", "scores": {"Edema": 7}}', "must be a probability"),
+    "patient": ('{"id": "x", "patient": ["x"]}', '"patient" must be a string'),
+    "surrogate": ('{"id": "\\ud800\\u0001"}', "is not a plain name"),
     "deep": ("[" * 100_000, "not usable JSON"),
     "number": ('{"id": "x", "n": ' + "1" * 5000 + "}", "not usable JSON"),
 }

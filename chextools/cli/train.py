@@ -1,0 +1,196 @@
+"""chex-train: options to `chextools.train`."""
+
+from __future__ import annotations
+
+import click
+
+from chextools.cli import base, options
+
+EXAMPLE = """
+chex-train CheXpert-v1.0/train.csv --valid CheXpert-v1.0/valid.csv -o RUN > log.jsonl
+chex-train train.csv --valid valid.csv -o RUN --weights imagenet --uncertain ones --max-time 11:50:00 --resume
+for lr in 1e-3 1e-4; do chex-train --config RUN/config.json --lr $lr -o run-$lr; done
+"""
+
+# Options that are not replayed by --config: where a run is, and how this part of it is run
+OF_THIS_RUN = {"output", "resume", "config", "max_time"}
+# Options that may differ when a run is resumed: they change no weights
+FREE = OF_THIS_RUN | {"jobs", "device", "tensorboard"}
+
+
+class Duration(click.ParamType):
+    """[[HH:]MM:]SS, in seconds."""
+
+    name = "[[HH:]MM:]SS"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        parts = str(value).split(":")
+        try:
+            numbers = [float(part) for part in parts]
+        except ValueError:
+            numbers = []
+        if not numbers or len(numbers) > 3 or min(numbers) < 0:
+            self.fail(f"{value!r} is not [[HH:]MM:]SS.", param, ctx)
+        return sum(number * 60**k for k, number in enumerate(reversed(numbers)))
+
+
+def number(name: str, kind: click.ParamType, help: str, default: object = None, **more) -> options.Decorator:
+    return click.option(name, type=kind, default=default, show_default=default is not None, metavar="N", help=help,
+                        **more)  # fmt: skip
+
+
+def choice(name: str, choices: str, help: str, default: str | None = None) -> options.Decorator:
+    kind = click.Choice(choices.split())
+    return click.option(name, type=kind, default=default, show_default=default is not None, help=help)
+
+
+POSITIVE, COUNT = click.FloatRange(0, min_open=True), click.IntRange(1)
+SHARE = click.FloatRange(0, 1)
+
+
+@base.command("chex-train", EXAMPLE)
+@options.inputs("[TRAIN]...")
+@click.option("--valid", metavar="VALID", help="Records or CSV to validate on.")
+@options.output_folder("the run")
+@options.root()
+@click.option("--arch", default="densenet121", show_default=True, metavar="NAME",
+              help="Any classification model of torchvision.")
+@click.option("--weights", metavar="FILE|imagenet", help="Begin with these weights; imagenet downloads torchvision's. "
+              "[default: drawn from the seed]")
+@number("--size", click.IntRange(8, 4096), "Side of the images in pixels.", 320)
+@options.tasks()
+@click.option("--uncertain", multiple=True, metavar="[TASK=]POLICY", help="What uncertain labels count as: ignore, "
+              "zeros, ones, multiclass or smooth; may be repeated. [default: ignore]")
+@click.option("--missing", multiple=True, metavar="[TASK=]POLICY", help="What blank labels count as: negative or "
+              "ignore; may be repeated. [default: negative for CheXpert's tasks, else ignore]")
+@choice("--class-weights", "none balanced", "Whether a task's positives weigh as much as its negatives.", "none")
+@choice("--optimizer", "adam adamw sgd", "Optimiser.", "adam")
+@number("--lr", POSITIVE, "Learning rate.", 1e-4)
+@number("--weight-decay", click.FloatRange(0), "Weight decay. [default: 0.01 for adamw, else 0]")
+@choice("--schedule", "constant cosine step", "How the rate falls; step: to a tenth after each third.", "constant")
+@number("--warmup", click.IntRange(0), "Steps in which the rate rises from 0.", 0)
+@number("--batch-size", COUNT, "Images per batch.", 16)
+@number("--accumulate", COUNT, "Batches per step.", 1)
+@number("--clip", POSITIVE, "Greatest norm of the gradient. [default: any]")
+@number("--epochs", POSITIVE, "Epochs.", 3.0)
+@number("--steps", COUNT, "Steps, instead of epochs.")
+@number("--patience", COUNT, "End after N validations without improvement.")
+@number("--checkpoint-every", COUNT, "Steps between validations; one is always last.", 4800)
+@number("--keep", COUNT, "Checkpoints to keep.", 10)
+@click.option("--select", default="auroc", show_default=True, metavar="METRIC[:TASK]", help="What ranks checkpoints: "
+              "auroc, auprc, brier or loss, of a task or the mean over tasks; a task alone is its auroc.")
+@number("--ensemble", COUNT, "Checkpoints per task in ensemble.json.", 3)
+@number("--rotate", click.FloatRange(0, 180), "Rotate images by up to N degrees.", 5.0)
+@number("--shift", SHARE, "Shift images by up to this share of their side.", 0.03)
+@number("--scale", click.FloatRange(0, 0.9), "Scale images by up to this share.", 0.05)
+@number("--brightness", SHARE, "Change brightness by up to this share of the range.", 0.1)
+@number("--contrast", SHARE, "Change contrast by up to this share.", 0.1)
+@click.option("--flip", is_flag=True, help="Mirror every other image. It puts the heart on the wrong side.")
+@choice("--amp", "bf16 fp16", "Compute in 16 bits where it is safe; fp16 needs a GPU.")
+@click.option("--channels-last", is_flag=True, help="Lay images out by pixel, often faster on new GPUs.")
+@click.option("--compile", is_flag=True, help="Compile the network first.")
+@number("--limit-batches", COUNT, "Train and validate on N batches: a smoke test.")
+@options.seed()
+@options.device()
+@options.jobs()
+@click.option("--tensorboard", metavar="DIR", help="Also write results to DIR for TensorBoard.")
+@click.option("--config", metavar="FILE", help="Take options from a run's config.json; those given here override.")
+@options.resume()
+@click.option("--max-time", type=Duration(), help="Save and exit with 75 when this time is over.")
+@click.pass_context
+def command(context, inputs, **_):
+    """Train a classifier of chest X-rays.
+
+    TRAIN and VALID: image records (JSON Lines, - for stdin), CheXpert's CSV, or a pack of chex-prep. Writes an object
+    per validation: loss, AUROC per task, images per second. SIGTERM, SIGUSR1 and SIGUSR2 finish the step, save, and
+    exit with 75; --resume goes on to the same weights.
+    """
+    import time
+
+    start = time.monotonic()
+    given = _given(context)
+    if not given["output"]:
+        raise click.UsageError("Missing option '-o' / '--output'.")
+    if not given["valid"]:
+        raise click.UsageError("Missing option '--valid'.")
+    inputs = given["inputs"] = given["inputs"] or list(base.default_inputs(context, inputs))
+    if given["valid"] == "-" and "-" in inputs:
+        raise click.UsageError("TRAIN and --valid cannot both be stdin")
+
+    from chextools import datasets, train
+    from chextools.errors import MissingExtra
+    from chextools.inputs import open_input
+    from chextools.parallel import default_jobs
+    from chextools.records import dumps
+    from chextools.training import board
+    from chextools.training.augment import Augmentation
+    from chextools.training.folder import RunFolder, check_new, is_run
+
+    resumed = given["resume"] and is_run(given["output"])
+    if not resumed:
+        check_new(given["output"])
+    if given["tensorboard"] and not board.available():
+        raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
+    if given["weights"] not in (None, "imagenet"):
+        open_input(given["weights"]).close()
+    changes = Augmentation(*(given[name] for name in Augmentation.__dataclass_fields__))
+    values = {name: given[name] for name in train.fields() if name not in Augmentation.__dataclass_fields__}
+    values |= {name: tuple(values[name]) for name in ("tasks", "uncertain", "missing")}
+    settings = train.Settings(**values, augmentation=changes)
+    data, valid = (
+        train.read(datasets.read_all(sources, base.stdin(), root=given["root"]), _named(sources))
+        for sources in (inputs, [given["valid"]])
+    )
+    labelling = train.label(data, valid, settings)
+    folder = RunFolder(given["output"], settings.keep, settings.ensemble)
+    with base.stopping(given["max_time"] and start + given["max_time"]) as stop:
+        jobs = given["jobs"] or default_jobs()
+        run = train.Run(settings, labelling, data, valid, folder, given["device"], jobs, resumed)
+        if not resumed:
+            recorded = given.keys() - OF_THIS_RUN
+            folder.start({p.name: given[p.name] for p in context.command.params if p.name in recorded})
+        with base.output(None) as write, board.writer(given["tensorboard"]) as draw:
+            for row in filter(None, base.progress(run.events(stop), "steps")):
+                draw(row)
+                write(dumps(row) + "\n")
+    if not run.finished:
+        base.stopped_early()
+
+
+def _given(context: click.Context) -> dict:
+    """All options: as given, else as in the run that is resumed or the --config, else the default."""
+    from chextools.errors import InputError
+    from chextools.tasks import hint
+    from chextools.training.folder import CONFIG, is_run, read_config
+
+    values = dict(context.params)
+    parameters = {parameter.name: parameter for parameter in context.command.params}
+    on_line = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"} - {"inputs"}
+    on_line |= {"inputs"} if values["inputs"] else set()
+    resumed = values["resume"] and values["output"] and is_run(values["output"])
+    path = f"{values['output']}/{CONFIG}" if resumed else values["config"]
+    for name, value in (read_config(path) if path else {}).items():
+        if name not in values or name in OF_THIS_RUN:
+            raise InputError(f"{path}: unknown option {name!r}{hint(name, values)}")
+        try:
+            value = value if name == "inputs" else parameters[name].process_value(context, value)
+        except click.BadParameter as error:
+            raise InputError(f"{path}: {name}: {error.format_message()}") from None
+        if name not in on_line:
+            values[name] = value
+        elif resumed and name not in FREE and _plain(value) != _plain(values[name]):
+            raise InputError(f"{values['output']}: its {name.replace('_', '-')} is {_plain(value)!r}, not "
+                             f"{_plain(values[name])!r}: leave it out, or begin another run")  # fmt: skip
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _named(sources: list[str]) -> str:
+    return ", ".join("stdin" if source == "-" else source for source in sources)
+
+
+def main() -> None:
+    base.run(command)

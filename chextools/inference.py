@@ -1,0 +1,145 @@
+"""Images through a network in batches: read ahead by threads, in order, streaming; devices and threads with manners."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chextools import packs
+from chextools.errors import InputError
+from chextools.parallel import default_jobs
+from chextools.records import Failure, Located
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+READER = "chextools-reader"  # name of the thread that reads ahead: it may still wait for stdin when we end
+_AHEAD = 2  # batches
+
+
+def batches(
+    items: Iterable[Located | Failure], size: int | Sequence[int], batch_size: int, jobs: int = 1
+) -> Iterator[list[tuple[Located | Failure, np.ndarray | None]]]:
+    """Lists of up to `batch_size` (item, image), in the order of the items; images are uint8 [size, size].
+
+    While a batch is worked on, a thread takes the next items and `jobs` others decode them, at most two batches ahead;
+    decoding is C code that leaves the interpreter free. An image that cannot be read makes its item a Failure, and a
+    Failure has None for an image. With several sizes there is a tuple of images.
+    """
+    ready: queue.Queue = queue.Queue(_AHEAD * batch_size)
+    stopped = threading.Event()
+    pool = ThreadPoolExecutor(jobs, "chextools-images")
+
+    def put(entry: object) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(entry, timeout=0.2)
+                return True
+        return False
+
+    def read() -> None:
+        try:
+            for item in items:
+                if stopped.is_set() or not put(pool.submit(_load, item, size)):
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the batches are used
+            put(error)
+
+    thread = threading.Thread(target=read, name=READER, daemon=True)
+    thread.start()
+    try:
+        results = iter(lambda: _next(ready), None)
+        while batch := list(itertools.islice(results, batch_size)):
+            yield batch
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        thread.join(1)  # unless it waits for input that may never come
+
+
+def normalise(
+    pixels: np.ndarray | torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device | None = None
+) -> torch.Tensor:
+    """uint8 [N, H, W] to float32 [N, 3, H, W] on the device: gray in each channel, less its mean, over its std.
+
+    mean and std are of pixels in [0, 1].
+    """
+    import torch
+
+    pixels = torch.as_tensor(pixels)
+    if device is not None:
+        pixels = pixels.to(device, non_blocking=True)
+    scale = torch.tensor([mean, std], dtype=torch.float32, device=pixels.device)[:, :, None, None]
+    return (pixels.to(torch.float32)[:, None] / 255 - scale[0]) / scale[1]
+
+
+def device(name: str) -> torch.device:
+    """The device of `--device`: auto, cpu, cuda, cuda:N or mps. auto says when it falls back to the CPU.
+
+    Raises InputError for one that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        log.warning("no GPU is available: running on the CPU with %d threads", torch.get_num_threads())
+        return torch.device("cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return found
+
+
+@contextlib.contextmanager
+def threads() -> Iterator[None]:
+    """Compute with as many threads as OMP_NUM_THREADS says, else as many as are ours to use."""
+    import torch
+
+    before = torch.get_num_threads()
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    torch.set_num_threads(int(said) if said.isdigit() and int(said) else default_jobs())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _load(item: Located | Failure, size: int | Sequence[int]) -> tuple[Located | Failure, object]:
+    if isinstance(item, Failure):
+        return item, None
+    if not isinstance(item.record.get("image"), str):
+        return Failure(item.where, 'no "image" key'), None
+    try:
+        if isinstance(size, int):
+            return item, packs.pixels(item.record, size)
+        return item, tuple(packs.pixels(item.record, side) for side in size)
+    except InputError as error:
+        return Failure(item.where, str(error)), None
+
+
+def _next(ready: queue.Queue) -> tuple | None:
+    """The next result, None at the end; short waits, so that signals are seen."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            entry = ready.get(timeout=1)
+            break
+    if isinstance(entry, BaseException):
+        raise entry
+    return entry.result() if isinstance(entry, Future) else entry

@@ -1,0 +1,81 @@
+"""Networks: any classification model of torchvision, by its name, with a head of as many outputs as asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chextools.errors import InputError
+from chextools.tasks import hint
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# Auxiliary heads serve training on ImageNet only; with them these two return tuples when training.
+_EXTRA = {"inception_v3": {"aux_logits": False}, "googlenet": {"aux_logits": False}}
+
+
+def architectures() -> list[str]:
+    """Names that `build` knows."""
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def check_architecture(arch: str) -> None:
+    """Raise InputError, with the closest name, for one that torchvision does not know."""
+    known = architectures()
+    if arch not in known:
+        raise InputError(f"unknown architecture {arch!r}{hint(arch, known)}; expected a classifier of torchvision")
+
+
+def build(arch: str, outputs: int, size: int = 224) -> nn.Module:
+    """A network from images [N, 3, size, size] to [N, outputs], its weights drawn from torch's random state.
+
+    Only transformers care for `size`, the side of the images in pixels. State-dict keys are torchvision's. Raises
+    InputError for an unknown name, or for a size that the network cannot take.
+    """
+    from torchvision import models
+
+    check_architecture(arch)
+    options: dict = dict(_EXTRA.get(arch, {}), num_classes=outputs)
+    if arch in _EXTRA:
+        options["init_weights"] = True
+    if arch.startswith("vit_"):
+        options["image_size"] = size
+    if arch.startswith("maxvit_"):
+        options["input_size"] = (size, size)
+    try:
+        return models.get_model(arch, weights=None, **options)
+    except (AssertionError, ValueError) as error:
+        raise InputError(f"{arch} cannot take images of {size} x {size}: {' '.join(str(error).split())}") from None
+
+
+def build_empty(arch: str, outputs: int, size: int, state: dict[str, torch.Tensor]) -> nn.Module:
+    """The network with the weights of a state dict, without the time it takes to draw others first.
+
+    Raises InputError if the keys or shapes differ.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = build(arch, outputs, size)
+    except NotImplementedError:  # RegNets read their own weights as they are made
+        model = build(arch, outputs, size)
+    try:
+        model.load_state_dict(state, assign=True)
+        stray = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+        if stray:
+            model = build(arch, outputs, size)
+            model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError):
+        raise InputError(f"its weights are not those of {arch} with {outputs} outputs at {size} pixels") from None
+    return model
+
+
+def head(model: nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of the layer whose outputs are the network's: the last that is linear or a convolution."""
+    from torch import nn
+
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]

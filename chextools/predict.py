@@ -1,0 +1,109 @@
+"""chex-predict: the probability of each task in each X-ray, from one checkpoint or the mean of several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from chextools import inference, records
+from chextools.errors import InputError
+from chextools.models import checkpoints
+from chextools.records import Failure, Located
+from chextools.tasks import choose, study_order
+
+log = logging.getLogger(__name__)
+
+
+class Predictor:
+    """Checkpoints on a device, and which of their tasks count."""
+
+    def __init__(self, paths: Sequence[str], requested: Sequence[str] = (), device: str = "auto"):
+        """paths: checkpoints, or ensemble.json files, which name some per task. requested: tasks, none for all.
+
+        Raises InputError in one line for what cannot be loaded, and for a task that no checkpoint has.
+        """
+        chosen = checkpoints.select(paths)
+        self.device = inference.device(device)
+        self.checkpoints = [checkpoints.load(path) for path in chosen]
+        counts = []
+        for checkpoint, (path, wanted) in zip(self.checkpoints, chosen.items()):
+            if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
+                raise InputError(f"{path}: has no task {absent[0]!r}, of which an ensemble names it")
+            counts.append([task for task in checkpoint.tasks if wanted is None or task in wanted])
+        available = study_order({task for tasks in counts for task in tasks})
+        self.tasks = choose(requested, available, ", ".join(paths))
+        if left := [task for task in self.tasks if task not in available]:
+            raise InputError(f"{', '.join(paths)}: no task {left[0]!r}; it has {', '.join(available)}")
+        counted = [[task for task in tasks if task in self.tasks] for tasks in counts]
+        self.checkpoints = [checkpoint for checkpoint, tasks in zip(self.checkpoints, counted) if tasks]
+        # Of each checkpoint, which column goes to which task
+        self.columns = [
+            [(checkpoint.tasks.index(task), self.tasks.index(task)) for task in tasks]
+            for checkpoint, tasks in zip(self.checkpoints, filter(None, counted))
+        ]
+        self.sizes = sorted({checkpoint.size for checkpoint in self.checkpoints})
+        self.identity = checkpoints.identity(self.checkpoints)
+        for checkpoint in self.checkpoints:
+            checkpoint.model.to(self.device)
+
+    def predict(self, images: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(scores, logits), float64 [N, K], of uint8 [N, size, size] by size: the mean over each task's checkpoints."""
+        import torch
+
+        n = len(next(iter(images.values())))
+        total, count = np.zeros((2, n, len(self.tasks))), np.zeros(len(self.tasks))
+        with torch.inference_mode():
+            inputs: dict[tuple, torch.Tensor] = {}
+            for checkpoint, columns in zip(self.checkpoints, self.columns):
+                key = (checkpoint.size, checkpoint.mean, checkpoint.std)
+                if key not in inputs:
+                    inputs[key] = inference.normalise(images[checkpoint.size], *key[1:], self.device)
+                logits = checkpoint.logits(checkpoint.model(inputs[key]).float())
+                found = torch.stack([logits.sigmoid(), logits]).cpu().numpy().astype(np.float64)
+                for source, target in columns:
+                    total[:, :, target] += found[:, :, source]
+                    count[target] += 1
+        scores, logits = total / count
+        return scores, logits
+
+
+def apply(
+    items: Iterable[Located | Failure], predictor: Predictor, batch_size: int, jobs: int = 1, logits: bool = False
+) -> Iterator[Located | Failure]:
+    """Records with "scores" and "model", and "logits" where asked for, in order, batch by batch.
+
+    An image of one grey level is warned of, and so are scores that are the same for all images.
+    """
+    sizes = predictor.sizes
+    first, number, same = None, 0, True
+    with inference.threads():
+        for batch in inference.batches(items, tuple(sizes), batch_size, jobs):
+            usable = [k for k, (item, _) in enumerate(batch) if isinstance(item, Located)]
+            if usable:
+                pixels = {size: np.stack([batch[k][1][s] for k in usable]) for s, size in enumerate(sizes)}
+                scores, raw = predictor.predict(pixels)
+            place = {k: row for row, k in enumerate(usable)}
+            for k, (item, images) in enumerate(batch):
+                if k not in place:
+                    yield item
+                    continue
+                row = place[k]
+                if images[0].min() == images[0].max():
+                    shade = "black" if images[0].max() == 0 else "one grey level"
+                    log.warning("%s: %s: all %s: its scores mean nothing", item.where, item.record["image"], shade)
+                first = scores[row] if first is None else first
+                number, same = number + 1, same and bool(np.allclose(scores[row], first, rtol=0, atol=1e-6))
+                yield _predicted(item, predictor, scores[row], raw[row] if logits else None)
+    if number > 1 and same:
+        log.warning("all %d images have the same scores: are they what the network was trained on?", number)
+
+
+def _predicted(item: Located, predictor: Predictor, scores: np.ndarray, logits: np.ndarray | None) -> Located | Failure:
+    if not np.isfinite(scores).all():
+        return Failure(item.where, "the network's output is not finite")
+    record = item.record | {"scores": dict(zip(predictor.tasks, scores.tolist())), "model": predictor.identity}
+    if logits is not None:
+        record["logits"] = dict(zip(predictor.tasks, logits.tolist()))
+    return Located(item.where, records.ordered(record))

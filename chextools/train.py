@@ -1,0 +1,470 @@
+"""chex-train: a classifier of chest X-rays, from records to tested checkpoints, that can be stopped at any moment.
+
+What a step does is a function of the options, the weights before it and its number: the order of images, augmentation
+and dropout are drawn anew from (seed, step). So a state saved between two steps is all it takes to go on to the same
+weights, bit for bit on the CPU with equal threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chextools import inference, models, records, scores
+from chextools.errors import InputError
+from chextools.models import checkpoints, weights
+from chextools.records import Failure, Located
+from chextools.tasks import canonical, hint
+from chextools.training import augment, labels, optimiser
+from chextools.training.augment import Augmentation
+from chextools.training.folder import RunFolder, better
+from chextools.training.pixels import Ahead, Images, Order, check_there
+
+log = logging.getLogger(__name__)
+
+SELECT = ("auroc", "auprc", "brier", "loss")
+_LESS_IS_BETTER = ("brier", "loss")
+_SHOWN = 10
+_CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for the GPU
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the defaults are the study's.
+
+    arch: torchvision's name. weights: a file of weights or "imagenet". size: side of the images in pixels.
+    tasks: to learn; none for all that can be. uncertain, missing: policies, "POLICY" or "TASK=POLICY".
+    class_weights: none, or balanced: the positives of a task weigh as much as its negatives.
+    lr: the greatest rate. warmup: steps. accumulate: batches per step. clip: greatest norm of the gradient.
+    steps: instead of epochs. patience: validations without improvement after which training ends.
+    checkpoint_every: steps between validations. select: METRIC, TASK or METRIC:TASK that ranks checkpoints.
+    ensemble: checkpoints per task in ensemble.json. amp: bf16 or fp16. limit_batches: of training and of validation.
+    """
+
+    arch: str = "densenet121"
+    weights: str | None = None
+    size: int = 320
+    tasks: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    class_weights: str = "none"
+    optimizer: str = "adam"
+    lr: float = 1e-4
+    weight_decay: float | None = None
+    schedule: str = "constant"
+    warmup: int = 0
+    batch_size: int = 16
+    accumulate: int = 1
+    clip: float | None = None
+    epochs: float = 3
+    steps: int | None = None
+    patience: int | None = None
+    checkpoint_every: int = 4800
+    keep: int = 10
+    select: str = "auroc"
+    ensemble: int = 3
+    augmentation: Augmentation = Augmentation()
+    amp: str | None = None
+    channels_last: bool = False
+    compile: bool = False
+    limit_batches: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class Data:
+    """Records with labels, checked: all can be used and their images are there."""
+
+    records: list[dict]
+    where: str
+
+    def digest(self) -> str:
+        """Of ids and labels: tells whether a run goes on with the data it began with."""
+        told = hashlib.sha256()
+        for record in self.records:
+            told.update(records.dumps([record["id"], sorted(record.get("labels", {}).items())]).encode())
+        return told.hexdigest()
+
+
+def read(items: Iterable[Located | Failure], where: str) -> Data:
+    """All records of a data set. Raises InputError, naming up to ten, if any cannot be used, or if there is none."""
+    found, failures = [], []
+    for item in items:
+        if isinstance(item, Failure):
+            failures.append(f"{item.where}: {item.reason}")
+        else:
+            found.append({k: item.record[k] for k in ("id", "image", "labels", "patient", "pack") if k in item.record})
+    if failures:
+        more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+        of = f"{where}: {len(failures)} of {len(failures) + len(found)} records cannot be used: "
+        raise InputError((of if len(failures) > 1 else "") + "; ".join(failures[:_SHOWN]) + more)
+    if not found:
+        raise InputError(f"{where}: no records")
+    if not any(record.get("labels") for record in found):
+        raise InputError(f"{where}: no labels")
+    check_there(found, where)
+    return Data(found, where)
+
+
+def label(train: Data, valid: Data, settings: Settings) -> labels.Labelling:
+    """What is to be learned, said on stderr; checked against the settings. Raises InputError."""
+    labelling = labels.choose_labelling(
+        train.records, settings.tasks, settings.uncertain, settings.missing, train.where
+    )
+    labels.say(labels.table(train.records, labelling.tasks), labelling, train.where)
+    parse_select(settings.select, labelling.tasks)
+    patients = [{records.patient(record) for record in data.records} for data in (train, valid)]
+    if both := sorted(patients[0] & patients[1]):
+        log.warning("%d patients are in both %s and %s (%s, ...): the metrics will flatter", len(both), train.where,
+                    valid.where, both[0])  # fmt: skip
+    return labelling
+
+
+def parse_select(text: str, tasks: Sequence[str]) -> tuple[str, str | None]:
+    """(metric, task or None for the mean) of METRIC, TASK or METRIC:TASK. Raises InputError."""
+    metric, _, task = text.partition(":")
+    if metric not in SELECT:
+        metric, task = "auroc", text
+    if task and canonical(task) not in tasks:
+        raise InputError(f"--select {text!r}: neither one of {', '.join(SELECT)} nor a task{hint(task, tasks)}")
+    return metric, canonical(task) if task else None
+
+
+class Run:
+    """Training from its state on. `finished` says whether it came to its end."""
+
+    def __init__(
+        self, settings: Settings, labelling: labels.Labelling, train: Data, valid: Data, folder: RunFolder,
+        device: str = "auto", jobs: int = 1, resume: bool = False,
+    ):  # fmt: skip
+        """Raises InputError for whatever can be known before the first step.
+
+        folder: where the run lives; with `resume` its state, if it has one, is taken up.
+        """
+        import torch
+
+        self.settings, self.labelling, self.folder, self.jobs = settings, labelling, folder, jobs
+        self.device = inference.device(device)
+        if settings.amp == "fp16" and self.device.type != "cuda":
+            raise InputError("--amp fp16 needs a CUDA GPU; bf16 runs anywhere")
+        limit = settings.limit_batches
+        self.train = train
+        self.valid = Data(valid.records[: limit and limit * settings.batch_size], valid.where)
+        self.digest = f"{train.digest()} {self.valid.digest()}"
+        self.images, self.valid_images = (Images(data.records, settings.size) for data in (self.train, self.valid))
+        per_step = settings.batch_size * settings.accumulate
+        self.order = Order(len(train.records), per_step, settings.seed)
+        steps = settings.steps or math.ceil(settings.epochs * len(train.records) / per_step)
+        self.steps = min(steps, limit or steps)
+
+        codes, valid_codes = (labels.table(data.records, labelling.tasks) for data in (self.train, self.valid))
+        self.target, self.weight = map(torch.from_numpy, labels.targets(codes, labelling))
+        self.valid_target, self.valid_weight = map(torch.from_numpy, labels.targets(valid_codes, labelling))
+        self.positive, self.usable = labels.certain(valid_codes, labelling)
+        balanced = settings.class_weights == "balanced"
+        importance = labels.class_weights(codes, labelling) if balanced else np.ones((len(labelling.tasks), 3))
+        self.loss = optimiser.Loss(labelling.multiclass, importance.astype(np.float32), self.device)
+
+        self.step, self.rows, self.ranked, self.stale, self.finished = 0, [], [], 0, False
+        self.computed = 0.0  # seconds of forward, backward and optimiser
+        state = folder.load() if resume else None
+        if state is not None and state["data"] != self.digest:
+            raise InputError(f"{folder.path}: was trained on other records or labels than these")
+        if state is not None and state["finished"]:
+            self.step, self.rows, self.finished = state["step"], state["rows"], True
+            return
+        self._build(state)
+
+    def events(self, stop: Callable[[], bool] = lambda: False) -> Iterator[dict | None]:
+        """Train; after each step a row of results, where it was validated, else None. First the rows of a run resumed.
+
+        stop: asked after each step, and each batch of a validation: True saves the state and ends. While this runs,
+        torch's random state and number of threads are its own.
+        """
+        import torch
+
+        yield from self.rows
+        if self.finished:
+            return
+        with contextlib.ExitStack() as stack:
+            devices = [self.device] if self.device.type == "cuda" else []
+            stack.enter_context(torch.random.fork_rng(devices))
+            stack.enter_context(inference.threads())
+            if devices:
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
+            yield from self._events(stop)
+
+    def _events(self, stop: Callable[[], bool]) -> Iterator[dict | None]:
+        ahead = Ahead(self.images, (self.order.rows(step) for step in range(self.step, self.steps)), self.jobs)
+        batches = iter(ahead)
+        clock, begun = _Clock(self, ahead), self.step
+        while True:
+            if self._is_due():
+                # What a run resumed begins with is not put off again: a limit that is too tight still comes to an end.
+                row = self._validate(clock, stop if self.step > begun else lambda: False)
+                if row is None:
+                    return self._save()
+                yield row
+                if self.finished:
+                    return
+                clock = _Clock(self, ahead)
+            if self.step > begun and stop():
+                return self._save()
+            self._train(*next(batches))
+            self.step += 1
+            clock.images += self.order.per_step
+            if self.step % _CHECK_EVERY == 0:
+                self._check_finite()
+            yield None
+
+    def _is_due(self) -> bool:
+        """Whether the weights as they are now want validation."""
+        done = self.rows[-1]["step"] if self.rows else 0
+        return self.step > done and (self.step % self.settings.checkpoint_every == 0 or self.step >= self.steps)
+
+    def _build(self, state: dict | None) -> None:
+        """Network and optimiser, from the seed or from a state."""
+        import torch
+
+        settings = self.settings
+        outputs = checkpoints.output_names(self.labelling.tasks, self.labelling.policy)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            self.model = models.build(settings.arch, len(outputs), settings.size)
+        if settings.weights and state is None:
+            weights.load(self.model, settings.weights, settings.arch, outputs)
+        self._try()
+        self._describe()
+        memory = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.model.to(self.device, memory_format=memory)
+        self.optimizer = optimiser.make(settings.optimizer, self.model.parameters(), settings.lr, settings.weight_decay)
+        self.scaler = torch.amp.GradScaler("cuda") if settings.amp == "fp16" else None
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.loss_count = 0
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scaler:
+                self.scaler.load_state_dict(state["scaler"])
+            self.loss_sum += state["loss_sum"].to(self.device)
+            self.loss_count, self.step, self.stale = state["loss_count"], state["step"], state["stale"]
+            self.rows, self.ranked = state["rows"], self.folder.prune(state["ranked"])
+        self.network = torch.compile(self.model) if settings.compile else self.model
+
+    def _try(self) -> None:
+        """One image through the network: what a size is too small for comes to light here."""
+        import torch
+
+        size = self.settings.size
+        try:
+            with torch.inference_mode():
+                self.model.eval()(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise InputError(f"{self.settings.arch} cannot take images of {size} pixels: "
+                             f"{' '.join(str(error).split())}") from None  # fmt: skip
+
+    def _describe(self) -> None:
+        def count(module) -> int:
+            return sum(parameter.numel() for parameter in module.parameters())
+
+        log.info("%s: %d parameters, %d outputs", self.settings.arch, count(self.model), len(
+            checkpoints.output_names(self.labelling.tasks, self.labelling.policy)))  # fmt: skip
+        for name, child in self.model.named_children():
+            log.info("%s: %d parameters in %s", self.settings.arch, count(child), name)
+        log.info("%d steps of %d images, %.2f epochs", self.steps, self.order.per_step,
+                 self.steps * self.order.per_step / self.order.n)  # fmt: skip
+
+    # One step
+
+    def _train(self, rows: np.ndarray, pixels: np.ndarray) -> None:
+        import torch
+
+        settings = self.settings
+        seed = settings.seed * (1 << 31) + self.step
+        torch.manual_seed(seed)
+        self.network.train()
+        rate = settings.lr * optimiser.rate(settings.schedule, self.step, self.steps, settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        weight = self.weight[rows]
+        labels_seen = max(float(weight.sum()), 1.0)
+        try:
+            for start in range(0, len(rows), settings.batch_size):
+                part = slice(start, start + settings.batch_size)
+                images = self._images(pixels[part], seed * len(rows) + start)
+                target, present = (self._there(t[rows[part]]) for t in (self.target, self.weight))
+                begun = time.perf_counter()
+                with self._autocast():
+                    output = self.network(images)
+                loss = self.loss(output, target, present) / labels_seen
+                (self.scaler.scale(loss) if self.scaler else loss).backward()
+                self.loss_sum += loss.detach()
+                if start + settings.batch_size >= len(rows):
+                    self._update()
+                self.computed += time.perf_counter() - begun
+        except torch.cuda.OutOfMemoryError:
+            raise InputError(f"out of GPU memory at --batch-size {settings.batch_size}; --accumulate N takes N smaller "
+                             "batches per step") from None  # fmt: skip
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError("one image of this size per batch leaves batch normalisation nothing to average; raise "
+                             "--batch-size or --size") from None  # fmt: skip
+        self.loss_count += 1
+
+    def _update(self) -> None:
+        import torch
+
+        if self.settings.clip:
+            if self.scaler:
+                self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _images(self, pixels: np.ndarray, seed: int | None = None):
+        """The network's input; augmented where there is a seed."""
+        import torch
+
+        moved = self._there(torch.from_numpy(pixels))
+        if seed is not None:
+            moved = augment.apply(moved, self.settings.augmentation, seed % (1 << 63))
+        images = inference.normalise(moved, checkpoints.MEAN, checkpoints.STD)
+        return images.to(memory_format=torch.channels_last) if self.settings.channels_last else images
+
+    def _there(self, tensor):
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _autocast(self):
+        import torch
+
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.amp)
+        return torch.autocast(self.device.type, kind) if kind else contextlib.nullcontext()
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(float(self.loss_sum)):
+            raise InputError(f"the loss is not finite by step {self.step}: try a lower --lr, --warmup or --clip")
+
+    # Validation
+
+    def _validate(self, clock: _Clock, stop: Callable[[], bool]) -> dict | None:
+        """The row of the weights as they are, with their checkpoint and state written; None if stopped meanwhile."""
+        self._check_finite()
+        timing = clock.read()
+        found = self._measure(stop)
+        if found is None:
+            return None
+        metric, task = parse_select(self.settings.select, self.labelling.tasks)
+        value = found["valid_loss"] if metric == "loss" else found[metric][task] if task else _mean(found[metric])
+        if value is not None and metric in _LESS_IS_BETTER:
+            value = -value
+        improved = better(value, self.ranked)
+        self.stale = 0 if improved or not self.ranked else self.stale + 1
+        head = {"step": self.step, "epoch": round(self.step * self.order.per_step / self.order.n, 4),
+                "loss": float(self.loss_sum) / max(self.loss_count, 1)}  # fmt: skip
+        ranked = self.folder.add(self._checkpoint(head | found), self.ranked, value)
+        kept = {entry["step"]: entry["name"] for entry in ranked[: self.folder.keep]}
+        name = kept.get(self.step)
+        row = head | found | timing | {"best": ranked[0]["step"] == self.step}
+        row["checkpoint"] = str(self.folder.path / name) if name else None
+        self.rows, self.ranked = [*self.rows, records.finite(row)], ranked
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        early = bool(self.settings.patience) and self.stale >= self.settings.patience
+        if early and self.step < self.steps:
+            log.warning("no better %s in %d validations: ended at step %d", self.settings.select, self.stale, self.step)
+        self.finished = early or self.step >= self.steps
+        self._save()
+        self.ranked = self.folder.prune(ranked)
+        return self.rows[-1]
+
+    def _measure(self, stop: Callable[[], bool]) -> dict | None:
+        """Loss and metrics of the validation set, as chex-predict would score it."""
+        import torch
+
+        size, n = self.settings.batch_size, len(self.valid.records)
+        rows = [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+        self.model.eval()
+        outputs = []
+        with torch.inference_mode():
+            for _, pixels in Ahead(self.valid_images, rows, self.jobs):
+                if stop():
+                    return None
+                outputs.append(self.model(self._images(pixels)).float().cpu())
+            output = torch.cat(outputs)
+            target, weight = self._there(self.valid_target), self._there(self.valid_weight)
+            loss = float(self.loss(self._there(output), target, weight)) / max(float(self.valid_weight.sum()), 1.0)
+            score = checkpoints.logits(output, self.labelling.tasks, self.labelling.policy).sigmoid().numpy()
+        found = {"valid_loss": loss}
+        for metric in ("auroc", "auprc", "brier"):
+            values = {}
+            for k, task in enumerate(self.labelling.tasks):
+                used = self.usable[:, k]
+                value = scores.value(metric, score[used, k], self.positive[used, k])
+                values[task] = None if math.isnan(value) else value
+            found[metric] = values
+        undefined = [task for task, value in found["auroc"].items() if value is None]
+        if undefined and not self.rows:
+            log.warning("%s: AUROC undefined, as one class is missing: %s", self.valid.where, ", ".join(undefined))
+        return found | {"mean": _mean(found["auroc"])}
+
+    def _checkpoint(self, metrics: dict) -> checkpoints.Checkpoint:
+        return checkpoints.Checkpoint(
+            self.settings.arch, list(self.labelling.tasks), self.settings.size, self.model,
+            policy=dict(self.labelling.policy), missing=dict(self.labelling.missing),
+            versions=checkpoints.versions(), step=self.step, metrics=records.finite(metrics),
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        state = {"finished": self.finished, "step": self.step, "rows": self.rows, "data": self.digest}
+        if not self.finished:
+            state |= {
+                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict() if self.scaler else None, "loss_sum": self.loss_sum.cpu(),
+                "loss_count": self.loss_count, "stale": self.stale, "ranked": self.ranked,
+            }  # fmt: skip
+        self.folder.save(state)
+
+
+class _Clock:
+    """Time since the last validation: images a second, and what share of it was lost waiting for images.
+
+    step_share: of the bare step: forward, backward and optimiser. A GPU works on while we prepare the next step: there
+    it is all the time in which we did not wait for images.
+    """
+
+    def __init__(self, run: Run, ahead: Ahead):
+        self.run, self.ahead, self.images = run, ahead, 0
+        self.start, self.waited, self.computed = time.perf_counter(), ahead.waited, run.computed
+
+    def read(self) -> dict:
+        seconds = max(time.perf_counter() - self.start, 1e-9)
+        wait = (self.ahead.waited - self.waited) / seconds
+        share = (self.run.computed - self.computed) / seconds if self.run.device.type == "cpu" else 1 - wait
+        return {"images_per_second": round(self.images / seconds, 2), "data_wait": round(wait, 4),
+                "step_share": round(share, 4)}  # fmt: skip
+
+
+def fields() -> list[str]:
+    """Names of the settings, augmentation's among them: the options of a run that decide its weights."""
+    own = [field.name for field in dataclasses.fields(Settings) if field.name != "augmentation"]
+    return own + [field.name for field in dataclasses.fields(Augmentation)]
+
+
+def _mean(values: dict[str, float | None]) -> float | None:
+    defined = [value for value in values.values() if value is not None]
+    return sum(defined) / len(defined) if defined else None

@@ -1,0 +1,108 @@
+"""Training images: decoded once where memory allows, and read ahead of the network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from chextools import packs
+from chextools.errors import InputError
+
+CACHE_BYTES = 2**30
+_SHOWN = 10
+
+
+class Images:
+    """Images of records at one size. Decoded ones are kept while all of them fit into `CACHE_BYTES`."""
+
+    def __init__(self, records: Sequence[dict], size: int):
+        self.records, self.size = records, size
+        fits = len(records) * size**2 <= CACHE_BYTES and not any("pack" in record for record in records)
+        self._cache = np.empty((len(records), size, size), np.uint8) if fits else None
+        self._cached = np.zeros(len(records), bool)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 [len(rows), size, size]. Raises InputError, which names the file, for one that cannot be read."""
+        out = np.empty((len(rows), self.size, self.size), np.uint8)
+        for k, row in enumerate(rows):
+            if self._cache is None:
+                out[k] = packs.pixels(self.records[row], self.size)
+                continue
+            if not self._cached[row]:
+                self._cache[row] = packs.pixels(self.records[row], self.size)
+                self._cached[row] = True
+            out[k] = self._cache[row]
+        return out
+
+
+def check_there(records: Sequence[dict], where: str) -> None:
+    """Raise InputError that lists the first ten images that are not there."""
+    missing = [r["image"] for r in records if "pack" not in r and not os.path.isfile(r["image"])]
+    if missing:
+        more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise InputError(f"{where}: {len(missing)} of {len(records)} images are missing: "
+                         f"{', '.join(missing[:_SHOWN])}{more} (--root says where they are)")  # fmt: skip
+
+
+class Order:
+    """Which images each step takes: every epoch all of them, in an order of its own; a function of the seed alone.
+
+    A step that reaches the end of an epoch goes on with the next, so that all have the same number of images.
+    """
+
+    def __init__(self, n: int, per_step: int, seed: int):
+        self.n, self.per_step, self.seed = n, per_step, seed
+        self._epoch = (-1, np.zeros(0, np.int64))
+
+    def rows(self, step: int) -> np.ndarray:
+        """int64 [per_step] of the step, counted from 0."""
+        position, taken = step * self.per_step, []
+        left = self.per_step
+        while left:
+            epoch, start = divmod(position, self.n)
+            part = self._permutation(epoch)[start : start + left]
+            taken.append(part)
+            position, left = position + len(part), left - len(part)
+        return np.concatenate(taken)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n))
+        return self._epoch[1]
+
+
+class Ahead:
+    """Batches of images in order, decoded by threads before they are asked for; `waited` counts the seconds lost."""
+
+    def __init__(self, images: Images, rows: Iterable[np.ndarray], jobs: int):
+        self.images, self.rows, self.jobs = images, rows, jobs
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, uint8 [len(rows), size, size])."""
+        pool = ThreadPoolExecutor(self.jobs, "chextools-images")
+        waiting: deque = deque()
+        try:
+            for rows in self.rows:
+                waiting.append((rows, pool.submit(self.images.take, rows)))
+                if len(waiting) > self.jobs + 1:
+                    yield self._next(waiting)
+            while waiting:
+                yield self._next(waiting)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self, waiting: deque) -> tuple[np.ndarray, np.ndarray]:
+        rows, future = waiting.popleft()
+        start = time.perf_counter()
+        pixels = future.result()
+        self.waited += time.perf_counter() - start
+        return rows, pixels

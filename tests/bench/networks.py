@@ -1,0 +1,117 @@
+"""Speed of chex-train and chex-predict beside the bare network: what the commands add to it.
+
+    python tests/bench/networks.py [--arch resnet18] [--size 128] [--steps 20] [--rounds 5] [--images FOLDER]
+
+The bare step is forward, backward and optimiser on one normalised batch in memory, with the same network, loss, batch
+size and threads; the bare forward likewise. Both sides are timed in turn, after one round to warm up, and the medians
+compared. FOLDER holds JPEG files; without it, images are made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from chextools import inference, predict, train
+from chextools.models import checkpoints
+from chextools.records import Located
+from chextools.training.augment import Augmentation
+from chextools.training.folder import RunFolder
+
+BATCH = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, inference.threads():
+        records = [
+            {"id": path.stem, "image": str(path), "labels": {"Edema": k % 2}}
+            for k, path in enumerate(pictures(options.images or Path(folder), BATCH * 10))
+        ]
+        run = start(options, records, Path(folder))
+        n = options.steps
+        times = rounds(options.rounds, lambda: steps(run, n), lambda: bare_steps(run, n))
+        print(f"{options.arch} at {options.size} pixels, batches of {BATCH}, {torch.get_num_threads()} threads")
+        print(f"chex-train: {BATCH * n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare step")
+        checkpoint = checkpoints.Checkpoint(options.arch, ["Edema"], options.size, run.model)
+        checkpoints.save(Path(folder) / "c.pt", checkpoint)
+        predictor = predict.Predictor([f"{folder}/c.pt"], device="cpu")
+        n = len(records)
+        times = rounds(options.rounds, lambda: scored(predictor, records), lambda: bare_forward(predictor, n))
+        print(f"chex-predict: {n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare forward")
+
+
+def pictures(folder: Path, n: int) -> list[Path]:
+    found = sorted(folder.rglob("*.jpg"))[:n]
+    random = np.random.default_rng(0)
+    for k in range(len(found), n):
+        Image.fromarray(random.integers(0, 255, (512, 512), np.uint8)).save(folder / f"{k}.jpg", quality=90)
+        found.append(folder / f"{k}.jpg")
+    return found
+
+
+def start(options: argparse.Namespace, records: list[dict], folder: Path) -> train.Run:
+    changes = Augmentation(5, 0.03, 0.05, 0.1, 0.1)
+    settings = train.Settings(options.arch, size=options.size, optimizer="adamw", steps=10**6, batch_size=BATCH,
+                              checkpoint_every=10**6, augmentation=changes)  # fmt: skip
+    data = train.Data(records, "made up")
+    run = train.Run(settings, train.label(data, data, settings), data, data, RunFolder(folder / "RUN", 1, 1), "cpu", 2)
+    run.clock = run.events()
+    return run
+
+
+def rounds(n: int, *sides) -> list[float]:
+    """Median seconds of each side, timed in turn."""
+    times = [[] for _ in sides]
+    for round_ in range(n + 1):
+        for side, found in zip(sides, times):
+            begun = time.perf_counter()
+            side()
+            if round_:
+                found.append(time.perf_counter() - begun)
+    return [statistics.median(found) for found in times]
+
+
+def steps(run: train.Run, n: int) -> None:
+    for _ in range(n):
+        next(run.clock)
+
+
+def bare_steps(run: train.Run, n: int) -> None:
+    images = torch.randn(BATCH, 3, run.settings.size, run.settings.size)
+    target, weight = run.target[:BATCH], run.weight[:BATCH]
+    run.model.train()
+    for _ in range(n):
+        (run.loss(run.model(images), target, weight) / BATCH).backward()
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+
+
+def scored(predictor: predict.Predictor, records: list[dict]) -> None:
+    items = (Located("", dict(record)) for record in records)
+    assert sum(1 for _ in predict.apply(items, predictor, BATCH, 2)) == len(records)
+
+
+def bare_forward(predictor: predict.Predictor, n: int) -> None:
+    size = predictor.sizes[0]
+    images = torch.randn(BATCH, 3, size, size)
+    with torch.inference_mode():
+        for _ in range(n // BATCH):
+            predictor.checkpoints[0].model(images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,507 @@
+"""chex-train: what it learns, what it writes, that nothing stops it from ending with the same weights, and what it
+refuses before it starts.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import launcher
+from PIL import Image
+
+from chextools import files, train
+from chextools.cli import base
+from chextools.errors import InputError
+from chextools.models import checkpoints
+from chextools.records import Located
+from chextools.training import augment, labels, optimiser
+from chextools.training.folder import RunFolder
+from chextools.training.pixels import Images, Order
+
+SMALL = ("--arch", "shufflenet_v2_x0_5", "--size", "32", "--batch-size", "4", "--device", "cpu")
+SHORT = (*SMALL, "--steps", "6", "--checkpoint-every", "2", "--keep", "2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Nets as small as these gain nothing from more, and lose much where other work runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def xrays(tmp_path_factory):
+    """24 noisy images in CheXpert's layout, of which those with Edema are bright on one side; in train.csv and
+    valid.csv. Fracture has uncertain and blank labels, Cardiomegaly one class, Support Devices none.
+    """
+    folder = tmp_path_factory.mktemp("xrays")
+    random = np.random.default_rng(0)
+    rows = []
+    for k in range(24):
+        name = f"patient{k:03}/study1/view1_frontal.png"
+        pixels = random.integers(0, 100, (32, 32))
+        pixels[:, :16] += 120 * (k % 2)
+        (folder / name).parent.mkdir(parents=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+        fracture = ("1.0", "0.0", "-1.0", "")[k // 2 % 4]
+        rows.append({"Path": name, "Edema": f"{k % 2:.1f}", "Fracture": fracture, "Cardiomegaly": "0.0",
+                     "Support Devices": ""})  # fmt: skip
+    for name, part in (("train.csv", rows[:16]), ("valid.csv", rows[16:])):
+        write_csv(folder / name, part)
+    return folder
+
+
+def write_csv(path, rows) -> None:
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path) -> list[dict]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def training(cli, xrays, tmp_path):
+    """Run chex-train to tmp_path/NAME with these options; the result."""
+
+    def call(name: str, *options: object, settings=SHORT):
+        return cli("chex-train", xrays / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / name,
+                   *settings, *options)  # fmt: skip
+
+    return call
+
+
+def rows_of(result) -> list[dict]:
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def contents(folder) -> dict[str, bytes]:
+    """What must be the same; resume.pt holds times."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "resume.pt"}
+
+
+# What comes of it
+
+
+def test_a_run_from_images_to_auroc(cli, training, xrays, tmp_path):
+    """It learns what is plain to see, and chex-predict and chex-eval find the figures of its last row."""
+    result = training("RUN", "--lr", "3e-3", "--steps", "40", "--checkpoint-every", "20")
+    assert result.code == 0
+    first, last = rows_of(result)
+    assert last["step"] == 40 and last["epoch"] == 10 and last["loss"] < first["loss"]
+    assert last["auroc"]["Edema"] == 1 and 0 <= last["data_wait"] <= 1 and 0 < last["step_share"] <= 1
+    run = tmp_path / "RUN"
+    assert {p.name for p in run.iterdir()} == {
+        "config.json", "best.pt", "last.pt", "ensemble.json", "resume.pt", "step-000020.pt", "step-000040.pt",
+    }  # fmt: skip
+    scored = cli("chex-predict", xrays / "valid.csv", "--checkpoint", run / "last.pt", "--batch-size", 4)
+    assert cli("chex-eval", "--metric", "auroc", stdin=scored.out.encode()).code == 0
+    measured = cli("chex-eval", "--metric", "brier", "--task", "Edema", stdin=scored.out.encode()).out.splitlines()[0]
+    assert json.loads(measured)["mean"] == pytest.approx(last["brier"]["Edema"], abs=1e-6)
+    checkpoint = checkpoints.load(run / "last.pt")
+    assert (checkpoint.arch, checkpoint.size, checkpoint.step) == ("shufflenet_v2_x0_5", 32, 40)
+    assert checkpoint.tasks == ["Edema", "Fracture"] and checkpoint.missing["Fracture"] == "negative"
+    assert checkpoint.metrics["auroc"] == last["auroc"] and "images_per_second" not in checkpoint.metrics
+
+
+def test_what_becomes_of_each_task_and_label_is_said(training):
+    err = training("RUN", "--limit-batches", "1").err
+    assert "left out: Cardiomegaly: no positive label" in err
+    assert "Support Devices" in err and "no label at all" in err
+    assert "train.csv: uncertain labels ignored: Fracture 4" in err
+    assert "train.csv: blank labels taken for negative: Fracture 4" in err
+
+
+def test_a_class_that_is_missing_makes_auroc_null(cli, xrays, tmp_path):
+    write_csv(tmp_path / "valid.csv", [r | {"Edema": "1.0", "Path": f"{xrays}/{r['Path']}"}
+                                       for r in read_csv(xrays / "valid.csv")])  # fmt: skip
+    result = cli("chex-train", xrays / "train.csv", "--valid", tmp_path / "valid.csv", "-o", tmp_path / "RUN", *SMALL,
+                 "--task", "Edema", "--steps", "1")  # fmt: skip
+    (row,) = rows_of(result)
+    assert result.code == 0 and row["auroc"] == {"Edema": None} and row["mean"] is None
+    assert "AUROC undefined, as one class is missing: Edema" in result.err
+
+
+def test_the_best_are_kept_and_ranked(training, tmp_path):
+    rows = rows_of(training("RUN", "--steps", "8", "--select", "loss", "--ensemble", "1"))
+    order = sorted(rows, key=lambda row: row["valid_loss"])
+    kept = {f"step-{row['step']:06}.pt" for row in order[:2]}
+    assert {p.name for p in (tmp_path / "RUN").glob("step-*")} == kept
+    best = checkpoints.load(tmp_path / "RUN/best.pt")
+    assert best.step == order[0]["step"] and best.metrics["valid_loss"] == order[0]["valid_loss"]
+    assert checkpoints.load(tmp_path / "RUN/last.pt").step == 8
+    ensemble = checkpoints.read_ensemble(tmp_path / "RUN/ensemble.json")
+    expected = max((row for row in rows if f"step-{row['step']:06}.pt" in kept), key=lambda row: row["auroc"]["Edema"])
+    assert ensemble["Edema"] == [str(tmp_path / f"RUN/step-{expected['step']:06}.pt")]
+
+
+def test_patience_ends_training(training):
+    result = training("RUN", "--lr", "1e-12", "--patience", "2", "--steps", "100")
+    assert [row["step"] for row in rows_of(result)][-1] < 100 and "no better auroc in 2 validations" in result.err
+
+
+@pytest.mark.parametrize("options", [
+    ("--uncertain", "multiclass", "--class-weights", "balanced", "--schedule", "cosine", "--warmup", "1"),
+    ("--optimizer", "sgd", "--accumulate", "2", "--clip", "0.5", "--channels-last", "--amp", "bf16", "--flip"),
+])  # fmt: skip
+def test_options_reach_the_checkpoint_and_the_config(cli, training, xrays, tmp_path, options):
+    assert training("RUN", "--limit-batches", "2", "-v", *options).code == 0
+    assert cli("chex-predict", xrays / "valid.csv", "--checkpoint", tmp_path / "RUN/best.pt").code == 0
+    config = json.loads((tmp_path / "RUN/config.json").read_text())
+    assert config["steps"] == 6 and config[options[0][2:].replace("-", "_")] in (options[1], [options[1]])
+
+
+def test_a_config_replays_a_run_and_flags_override(cli, training, tmp_path):
+    training("A", "--seed", "5", "--rotate", "0")
+    config = ("--config", tmp_path / "A/config.json")
+    assert cli("chex-train", *config, "-o", tmp_path / "B").code == 0
+    assert contents(tmp_path / "A") == contents(tmp_path / "B")
+    assert cli("chex-train", *config, "-o", tmp_path / "C", "--seed", "6").code == 0
+    assert json.loads((tmp_path / "C/config.json").read_text())["seed"] == 6
+    assert (tmp_path / "C/last.pt").read_bytes() != (tmp_path / "A/last.pt").read_bytes()
+    (tmp_path / "bad.json").write_text('{"sead": 1}')
+    assert "unknown option 'sead' (did you mean 'seed'?)" in cli(
+        "chex-train", "--config", tmp_path / "bad.json", "-o", tmp_path / "D").err  # fmt: skip
+
+
+def test_weights_of_a_run_begin_another(training, tmp_path):
+    training("A", "--limit-batches", "1")
+    result = training("B", "--limit-batches", "1", "--weights", tmp_path / "A/last.pt")
+    assert result.code == 0 and "last.pt: loaded" in result.err and "left as drawn" not in result.err
+    result = training("C", "--limit-batches", "1", "--arch", "squeezenet1_1", "--weights", tmp_path / "A/last.pt")
+    assert result.code == 1 and "a checkpoint of shufflenet_v2_x0_5, not of squeezenet1_1" in result.err
+
+
+# Interrupted is not lost
+
+
+def run_of(xrays, folder, **settings) -> train.Run:
+    """A run with dropout, batch normalisation and momentum, in this process."""
+    from chextools import datasets
+
+    options = {"arch": "mobilenet_v3_small", "size": 32, "batch_size": 4, "steps": 5, "checkpoint_every": 2, "keep": 1,
+               "lr": 1e-3, "augmentation": augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True)}  # fmt: skip
+    settings = train.Settings(**(options | settings))
+    names = ("train.csv", "valid.csv")
+    data, valid = (train.read(datasets.read_all([str(xrays / name)], None), name) for name in names)
+    labelling = train.label(data, valid, settings)
+    run_folder = RunFolder(folder, settings.keep, settings.ensemble)
+    resumed = folder.exists()
+    run = train.Run(settings, labelling, data, valid, run_folder, "cpu", 1, resumed)
+    if not resumed:
+        run_folder.start({})
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(xrays, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "RUN"
+    state = torch.get_rng_state()
+    rows = [row for row in run_of(xrays, folder).events() if row]
+    assert torch.equal(torch.get_rng_state(), state)  # ours is the only random state that changed
+    return folder, rows
+
+
+def without_times(rows: list[dict]) -> list[dict]:
+    timed = ("images_per_second", "data_wait", "step_share", "checkpoint")
+    return [{key: value for key, value in row.items() if key not in timed} for row in rows]
+
+
+def test_stopped_after_every_step_it_ends_with_the_same_files(xrays, tmp_path, undisturbed):
+    folder, expected = undisturbed
+    parts = 0
+    while True:
+        run = run_of(xrays, tmp_path / "RUN")
+        rows = [row for row in run.events(lambda: True) if row]
+        parts += 1
+        if run.finished:
+            break
+        assert parts < 20
+    assert parts >= 5
+    assert contents(tmp_path / "RUN") == contents(folder)
+    assert without_times(rows) == without_times(expected)
+
+
+class Crash(BaseException):
+    pass
+
+
+def test_killed_at_every_write_it_ends_with_the_same_files(xrays, tmp_path, undisturbed, monkeypatch):
+    """As if by kill -9: at the n-th file, before it gets its name, after the earlier ones got theirs."""
+    folder, expected = undisturbed
+    replace, done = os.replace, []
+
+    def fail_at(n: int):
+        def count(source, target):
+            done.append(target)
+            if len(done) == n:
+                raise Crash
+            replace(source, target)
+
+        return count
+
+    for n in (1, 3, 5, 6, 8, 9, 100):
+        done.clear()
+        monkeypatch.setattr(files.os, "replace", fail_at(n))
+        try:
+            rows = [row for row in run_of(xrays, tmp_path / "RUN").events() if row]
+        except Crash:
+            continue
+    assert contents(tmp_path / "RUN") == contents(folder)
+    assert without_times(rows) == without_times(expected)
+
+
+def test_kill_9_and_resume(xrays, tmp_path, training):
+    """A process killed for real between two validations, and resumed by the same command line."""
+    training("A")
+    options = (xrays / "train.csv", "--valid", xrays / "valid.csv", *SHORT, "--resume", "-o", tmp_path / "B", "-q")
+    process = subprocess.Popen([*launcher("chex-train"), *map(str, options)], stdout=subprocess.PIPE)
+    assert json.loads(process.stdout.readline())["step"] == 2
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert training("B", "--resume").code == 0
+    assert contents(tmp_path / "A") == contents(tmp_path / "B")
+
+
+def test_out_of_time_is_75_and_resume_goes_on(training, tmp_path):
+    whole = training("A")
+    stopped = training("B", "--max-time", "0")
+    assert (stopped.code, stopped.out) == (75, "") and "stopped early; --resume goes on" in stopped.err
+    resumed = training("B", "--resume")
+    assert resumed.code == 0 and len(rows_of(resumed)) == len(rows_of(whole))
+    assert contents(tmp_path / "A") == contents(tmp_path / "B")
+    again = training("B", "--resume")  # nothing is left to do: the rows once more
+    assert (again.code, again.out) == (0, resumed.out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_stop_between_steps_and_their_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with base.stopping() as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+        assert stop()
+    assert signal.getsignal(number) == before
+    with base.stopping(time.monotonic() - 1) as stop:
+        assert stop()
+
+
+def test_a_full_disk_leaves_the_state_there_was(training, tmp_path):
+    """A limit on the size of files stands in for it."""
+    whole = training("A")
+    assert training("B", "--max-time", "0").code == 75
+    before = contents(tmp_path / "B"), (tmp_path / "B/resume.pt").read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        failed = training("B", "--resume")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert failed.code == 1 and failed.err.endswith("last.pt: File too large\n")
+    assert (contents(tmp_path / "B"), (tmp_path / "B/resume.pt").read_bytes()) == before
+    assert without_times(rows_of(training("B", "--resume"))) == without_times(rows_of(whole))
+
+
+def test_what_a_run_began_with_it_goes_on_with(cli, training, xrays, tmp_path):
+    training("RUN", "--max-time", "0")
+    assert "RUN: holds a run; --resume goes on with it" in training("RUN").err
+    assert "its lr is 0.0001, not 0.5: leave it out" in training("RUN", "--resume", "--lr", "0.5").err
+    rows = [row | {"Path": f"{xrays}/{row['Path']}"} for row in read_csv(xrays / "train.csv")]
+    rows[0]["Edema"] = "1.0"
+    state = tmp_path / "RUN/config.json"
+    write_csv(tmp_path / "train.csv", rows)
+    state.write_text(state.read_text().replace(str(xrays / "train.csv"), str(tmp_path / "train.csv")))
+    changed = cli("chex-train", "--resume", "-o", tmp_path / "RUN")
+    assert changed.code == 1 and "was trained on other records or labels than these" in changed.err
+
+
+# Refused before it starts
+
+
+def one_line(result, *parts: str) -> None:
+    assert result.code in (1, 2) and result.out == ""
+    last = result.err.splitlines()[-1]
+    assert last.startswith("chex-train: error: ") and result.err.count("error:") == 1
+    for part in parts:
+        assert part in last, result.err
+
+
+def test_missing_images_are_listed(cli, xrays, tmp_path):
+    rows = read_csv(xrays / "train.csv")
+    write_csv(tmp_path / "train.csv", rows)
+    result = cli("chex-train", tmp_path / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *SMALL)
+    one_line(result, "16 of 16 images are missing", "patient009", ", and 6 more", "--root")
+    assert not (tmp_path / "RUN").exists()
+    assert cli("chex-train", tmp_path / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *SMALL,
+               "--root", xrays, "--limit-batches", 1).code == 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("", "no records"),
+        ("Path,Edema\n", "no records"),
+        ("Pathh,Edema\nx.png,1\n", "did you mean 'Path'?"),
+        ("Path\npatient1/x.png\n", "no labels"),
+        ("Path,Edema\npatient1/x.png,2\npatient2/x.png,yes\n", "2 of 2 records cannot be used"),
+        ("Path,Edema\npatient1/x.png,2\n", "Edema is '2'; a label is 1, 0, -1 or blank"),
+    ],
+)
+def test_a_csv_that_cannot_be_used_is_one_line(cli, xrays, tmp_path, content, words):
+    (tmp_path / "train.csv").write_text(content)
+    result = cli("chex-train", tmp_path / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *SMALL)
+    one_line(result, "train.csv", words)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--task", "Edemas"), "unknown task 'Edemas' (did you mean 'Edema'?)"),
+        (("--task", "Cardiomegaly"), "Cardiomegaly cannot be learned: no positive label"),
+        (("--task", "Support Devices"), "no label at all"),
+        (("--uncertain", "Edema=always"), "expected ignore, zeros, ones"),
+        (("--uncertain", "Odema=ones"), "did you mean 'Edema'?"),
+        (("--select", "auroc:Edma"), "did you mean 'Edema'?"),
+        (("--arch", "densenet12"), "did you mean 'densenet121'?"),
+        (("--arch", "inception_v3"), "inception_v3 cannot take images of 32 pixels"),
+        (("--weights", "no/such.pt"), "no/such.pt: No such file or directory"),
+        (("--tensorboard", "no/tb"), "pip install 'chextools[tensorboard]'"),
+        (("--amp", "fp16"), "needs a CUDA GPU"),
+        (("--valid", "no/such.csv"), "no/such.csv: No such file or directory"),
+        (("-o", "/dev/null"), "is not a folder"),
+        (("--size", "8", "--batch-size", "1"), "batch normalisation"),
+    ],
+)
+def test_what_cannot_work_is_refused(training, options, words):
+    if options[0] == "--tensorboard":
+        from chextools.training import board
+
+        if board.available():
+            pytest.skip("tensorboard is installed")
+    one_line(training("RUN", *options), words)
+
+
+def test_a_loss_that_is_not_finite_ends_it(training):
+    one_line(training("RUN", "--lr", "1e30", "--optimizer", "sgd"), "the loss is not finite", "try a lower --lr")
+
+
+def test_checks_come_before_torch():
+    """The answer to a slip does not wait for seconds of imports."""
+    code = ("import sys; from chextools.cli.train import command; import chextools.train\n"
+            "sys.exit('torch' in sys.modules)")  # fmt: skip
+    assert subprocess.run([launcher("chex-train")[0], "-c", code], cwd=files.Path(__file__).parents[1]).returncode == 0
+
+
+# Parts
+
+
+def test_policies_by_hand():
+    records = [{"labels": label} for label in ({"Edema": 1}, {"Edema": 0}, {"Edema": -1}, {})]
+    expected = {  # (target, weight) of the uncertain label
+        "ignore": (0, 0), "zeros": (0, 1), "ones": (1, 1), "smooth": (0.7, 1), "multiclass": (2, 1),
+    }  # fmt: skip
+    for policy, (target, weight) in expected.items():
+        labelling = labels.choose_labelling(records, [], [f"Edema={policy}"], [], "x")
+        targets, weights = labels.targets(labels.table(records, labelling.tasks), labelling)
+        assert targets[:, 0].tolist() == pytest.approx([1, 0, target, 0])
+        assert weights[:, 0].tolist() == [1, 1, weight, 1]
+
+
+def test_blanks_are_negative_only_where_chexperts_authors_count_them_so():
+    records = [{"labels": {"Edema": 1, "Nodule": 1}}, {"labels": {"Edema": 0, "Nodule": 0}}, {"labels": {}}]
+    labelling = labels.choose_labelling(records, [], [], [], "x")
+    assert labelling.missing == {"Edema": "negative", "Nodule": "ignore"}
+    assert labels.targets(labels.table(records, labelling.tasks), labelling)[1][2].tolist() == [1, 0]
+    labelling = labels.choose_labelling(records, [], [], ["ignore", "Nodule=negative"], "x")
+    assert labelling.missing == {"Edema": "ignore", "Nodule": "negative"}
+
+
+def test_balanced_classes_weigh_the_same():
+    records = [{"labels": {"Edema": int(k == 0), "Fracture": (1, -1, 0, 0)[k]}} for k in range(4)]
+    labelling = labels.choose_labelling(records, [], ["Fracture=multiclass"], [], "x")
+    weights = labels.class_weights(labels.table(records, labelling.tasks), labelling)
+    assert weights[labelling.tasks.index("Edema"), :2].tolist() == [1, 3]
+    assert weights[labelling.tasks.index("Fracture")].tolist() == pytest.approx([4 / 6, 4 / 3, 4 / 3])
+
+
+def test_the_loss_by_hand():
+    """Binary cross-entropy of tasks 0 and 2, cross-entropy over three classes of task 1, each where it has weight."""
+    loss = optimiser.Loss([False, True, False], np.ones((3, 3), np.float32), "cpu")
+    output = torch.randn(2, 5)
+    target = torch.tensor([[1.0, 2, 0], [0, 1, 1]])
+    weight = torch.tensor([[1.0, 1, 0], [1, 0, 1]])
+    binary = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = (binary(output[:, 0], target[:, 0], reduction="sum") + binary(output[1, 4], target[1, 2])
+                - output[0, 1:4].log_softmax(0)[2])  # fmt: skip
+    torch.testing.assert_close(loss(output, target, weight), expected)
+
+
+def test_schedules():
+    def rates(schedule: str, warmup: int = 0):
+        return [optimiser.rate(schedule, step, 6, warmup) for step in range(6)]
+
+    assert rates("constant", 2) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
+    assert rates("step") == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert rates("cosine") == pytest.approx([(1 + np.cos(np.pi * step / 6)) / 2 for step in range(6)])
+
+
+def test_every_epoch_takes_every_image_once_in_another_order():
+    order = Order(10, 4, seed=3)
+    taken = np.concatenate([order.rows(step) for step in range(5)])
+    assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10)) and list(taken[:10]) != list(taken[10:])
+    assert order.rows(1).tolist() == taken[4:8].tolist() == Order(10, 4, seed=3).rows(1).tolist()
+    assert Order(2, 5, 0).rows(0).shape == (5,)
+
+
+def test_augmentation_moves_and_shades_by_no_more_than_it_says():
+    pixels = torch.zeros(64, 41, 41, dtype=torch.uint8)
+    pixels[:, 18:23, 18:23] = 200  # a square in the middle
+    assert augment.apply(pixels, augment.Augmentation(), 1) is pixels
+    moved = augment.apply(pixels, augment.Augmentation(shift=0.1), 1)
+    place = torch.arange(41.0)
+    total = moved.sum(dim=(1, 2))
+    x, y = (moved.sum(dim=1) @ place) / total - 20, (moved.sum(dim=2) @ place) / total - 20
+    assert x.abs().max() <= 4.11 and y.abs().max() <= 4.11 and x.abs().max() > 3 and (x * y).mean().abs() < 3
+    shaded = augment.apply(pixels, augment.Augmentation(brightness=0.1), 1)[:, 20, 20]
+    assert 200 - 25.6 <= shaded.min() < 185 and 215 < shaded.max() <= 200 + 25.6
+    same, other = (augment.apply(pixels, augment.Augmentation(shift=0.1), seed) for seed in (1, 2))
+    assert torch.equal(moved, same) and not torch.equal(moved, other)
+
+
+def test_a_flip_mirrors_about_half_of_the_images():
+    pixels = torch.zeros(64, 9, 9, dtype=torch.uint8)
+    pixels[:, :, :2] = 200
+    flipped = augment.apply(pixels, augment.Augmentation(flip=True), 0)
+    right = (flipped[:, :, 8] > 100).all(dim=1)
+    assert 16 < right.sum() < 48
+    torch.testing.assert_close(flipped[right], pixels[right].flip(2).float())
+
+
+def test_decoded_images_are_kept(xrays, monkeypatch):
+    record = {"id": "a", "image": str(xrays / "patient000/study1/view1_frontal.png")}
+    images = Images([record], 16)
+    first = images.take(np.array([0, 0]))
+    monkeypatch.setattr("chextools.packs.pixels", None)
+    assert (images.take(np.array([0])) == first[:1]).all()
+
+
+def test_records_with_labels_of_another_kind_of_failure_are_counted():
+    good = Located("x:1", {"id": "a", "image": __file__, "labels": {"Edema": 1}})
+    with pytest.raises(InputError, match="^x: no labels"):
+        train.read([Located("x:1", good.record | {"labels": {}})], "x")
+    assert train.read([good], "x").records[0]["labels"] == {"Edema": 1}
