@@ -43,7 +43,10 @@ setup(
     extras_require={
         "dicom": ["pydicom>=3.0"],
         "tensorboard": ["tensorboard>=2.10"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "pydicom>=3.0", "setuptools"],
+        "test": [
+            "pytest>=8", "hypothesis>=6.100", "pydicom>=3.0", "setuptools", "captum>=0.7", "grad-cam>=1.5", "timm>=1.0"
+        ],  # fmt: skip
+        "timm": ["timm>=1.0"],
     },
     entry_points={
         "console_scripts": [f"{name} = chextools.cli.{name.removeprefix('chex-')}:main" for name in COMMANDS]

@@ -38,7 +38,7 @@ _CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for t
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; the defaults are the study's.
+    """How to train; the defaults are the study's, but for the rate's fall to 0 and the augmentation.
 
     arch: torchvision's name. weights: a file of weights or "imagenet". size: side of the images in pixels.
     tasks: to learn; none for all that can be. uncertain, missing: policies, "POLICY" or "TASK=POLICY".
@@ -59,7 +59,7 @@ class Settings:
     optimizer: str = "adam"
     lr: float = 1e-4
     weight_decay: float | None = None
-    schedule: str = "constant"
+    schedule: str = "cosine"
     warmup: int = 0
     batch_size: int = 16
     accumulate: int = 1

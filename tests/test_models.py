@@ -82,6 +82,24 @@ def test_old_densenet_keys_are_read(tmp_path):
     assert set(fitted.unused) == {"classifier.weight", "classifier.bias"}
 
 
+def test_imagenet_weights_come_from_torch_home_where_they_are(tmp_path, monkeypatch):
+    """Downloaded once, they need no network any more; without one, the error is one line."""
+    from torchvision.models import ShuffleNet_V2_X0_5_Weights
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    source = models.build(SMALL, 1000)
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(source.state_dict(), folder / ShuffleNet_V2_X0_5_Weights.DEFAULT.url.rsplit("/", 1)[1])
+    target = small()
+    assert set(weights.load(target, "imagenet", SMALL).kept) == {"fc.weight", "fc.bias"}
+    assert torch.equal(target.conv5[0].weight, source.conv5[0].weight)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(InputError, match="imagenet: the weights of resnet18 cannot be downloaded: no network"):
+        weights.load(models.build("resnet18", 2), "imagenet", "resnet18")
+
+
 def test_weights_that_fit_nothing_are_refused(tmp_path):
     other = {f"layer{k}.weight": torch.zeros(3) for k in range(4)}
     with pytest.raises(InputError, match="none of the backbone's .* weights is in it.*layer0.weight"):

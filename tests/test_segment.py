@@ -193,7 +193,8 @@ def test_damaged_gzip_is_one_line(cli, tmp_path):
     import gzip
 
     whole = gzip.compress(b'{"id": "a", "heatmap": "b.npz"}\n' * 50)
-    for name, data in (("cut", whole[:30]), ("header", whole[:3] + b"\xff" + whole[4:]), ("twice", gzip.compress(whole))):
+    damaged = {"cut": whole[:30], "header": whole[:3] + b"\xff" + whole[4:], "twice": gzip.compress(whole)}
+    for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
         result = cli("chex-segment", tmp_path / name)
         assert result.code == 1 and "Traceback" not in result.err and name in result.err

@@ -500,7 +500,7 @@ def test_decoded_images_are_kept(xrays, monkeypatch):
     assert (images.take(np.array([0])) == first[:1]).all()
 
 
-def test_records_with_labels_of_another_kind_of_failure_are_counted():
+def test_records_without_labels_are_refused():
     good = Located("x:1", {"id": "a", "image": __file__, "labels": {"Edema": 1}})
     with pytest.raises(InputError, match="^x: no labels"):
         train.read([Located("x:1", good.record | {"labels": {}})], "x")

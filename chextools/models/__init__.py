@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chextools.errors import InputError
+from chextools.errors import InputError, MissingExtra
 from chextools.tasks import hint
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 # Auxiliary heads serve training on ImageNet only; with them these two return tuples when training.
 _EXTRA = {"inception_v3": {"aux_logits": False}, "googlenet": {"aux_logits": False}}
+
+
+_TIMM = "timm/"  # before the names of timm's models, such as the study's inception_v4
 
 
 def architectures() -> list[str]:
@@ -24,6 +27,9 @@ def architectures() -> list[str]:
 
 def check_architecture(arch: str) -> None:
     """Raise InputError, with the closest name, for one that torchvision does not know."""
+    if arch.startswith(_TIMM):
+        _timm(arch)
+        return
     known = architectures()
     if arch not in known:
         raise InputError(f"unknown architecture {arch!r}{hint(arch, known)}; expected a classifier of torchvision")
@@ -38,6 +44,8 @@ def build(arch: str, outputs: int, size: int = 224) -> nn.Module:
     from torchvision import models
 
     check_architecture(arch)
+    if arch.startswith(_TIMM):
+        return _timm(arch).create_model(arch.removeprefix(_TIMM), num_classes=outputs)
     options: dict = dict(_EXTRA.get(arch, {}), num_classes=outputs)
     if arch in _EXTRA:
         options["init_weights"] = True
@@ -72,6 +80,19 @@ def build_empty(arch: str, outputs: int, size: int, state: dict[str, torch.Tenso
     except (RuntimeError, TypeError, AttributeError):
         raise InputError(f"its weights are not those of {arch} with {outputs} outputs at {size} pixels") from None
     return model
+
+
+def _timm(arch: str):
+    """The module timm. Raises MissingExtra where it is not installed, InputError for a name that it does not know."""
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtra(f"{arch} needs timm: pip install 'chextools[timm]'") from None
+    known = timm.list_models()
+    name = arch.removeprefix(_TIMM)
+    if name not in known:
+        raise InputError(f"unknown architecture {arch!r}{hint(name, known)}; expected a model of timm")
+    return timm
 
 
 def head(model: nn.Module) -> tuple[str, nn.Module]:

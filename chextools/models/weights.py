@@ -8,6 +8,8 @@ which output is which task is not known.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import re
 from collections import Counter
@@ -139,14 +141,17 @@ def _fitted(model: nn.Module, name: str, value: torch.Tensor, own: torch.Tensor)
 
 
 def _imagenet(arch: str) -> dict[str, torch.Tensor]:
+    import torch
     from torchvision import models as torchvision_models
 
     models.check_architecture(arch)
     available = list(torchvision_models.get_model_weights(arch))
     if not available:
         raise InputError(f"torchvision has no ImageNet weights of {arch}")
+    log.warning("imagenet: torchvision's weights of %s, kept in %s", arch, torch.hub.get_dir())
     try:
-        return torchvision_models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # torch.hub says so, too, whatever --quiet says
+            return torchvision_models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network; a file that is not what its name says
         raise InputError(f"imagenet: the weights of {arch} cannot be downloaded: {error}") from None
 

@@ -56,9 +56,8 @@ def result_lines() -> list[str]:
     """Per-image results, as chex-eval --per-image writes them, of the study's IoU table."""
     with (SMALL / "expected/full/iou_results_per_cxr.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    return [
-        json.dumps({"id": row.pop("img_id"), "iou": {t: float(v) if v else None for t, v in row.items()}}) for row in rows
-    ]
+    numbers = ((row.pop("img_id"), {task: float(v) if v else None for task, v in row.items()}) for row in rows)
+    return [json.dumps({"id": identifier, "iou": values}) for identifier, values in numbers]
 
 
 @cache
@@ -109,6 +108,13 @@ CASES = {
         "reducer", [CXRS / "valid.csv"], [*TRAINING, "--arch", "shufflenet_v2_x0_5", "--size", "32"], uses_torch=True
     ),
     "chex-predict": Case("filter", [CXRS / "valid.csv"], SCORING, image_lines, uses_torch=True),
+    "chex-cam": Case(
+        "filter",
+        [CXRS / "valid.csv"],
+        [*SCORING, "-o", "maps", "-f", "--method", "random"],
+        image_lines,
+        uses_torch=True,
+    ),
     "chex-segment": Case("filter", [SMALL / "maps"], lines=heatmap_lines),
     "chex-eval": Case("reducer", [SMALL / "expected/seg_otsu.json"], GT, mask_lines),
     "chex-tune": Case("reducer", [SMALL / "maps"], [*GT, "--for", "threshold"], heatmap_lines),
