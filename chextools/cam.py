@@ -1,0 +1,421 @@
+"""chex-cam: saliency heatmaps of a classifier or an ensemble, for all tasks from one pass over the images."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chextools import files, heatmaps, images, inference, records
+from chextools.errors import InputError
+from chextools.heatmaps import Heatmaps
+from chextools.records import Failure, Located
+from chextools.saliency import METHODS, Method
+
+if TYPE_CHECKING:
+    from chextools.ensembles import Ensemble
+    from chextools.models.checkpoints import Checkpoint
+
+GREYS = {"black": 0.0, "white": 1.0}
+TARGET, TARGET_OF_TWO = "logit", "positive minus negative logit"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How heatmaps are made.
+
+    method: one of `saliency.METHODS`. layer: for methods that look at one; None for the default.
+    window, stride: of occlusion, in pixels of the input; None for an eighth and a sixteenth of its side.
+    baseline: what occlusion puts in place of a window: "mean" (of the normalisation), "black", "white", or a grey
+        level from 0 to 1.
+    seed: of random maps.
+    """
+
+    method: str = "gradcam"
+    layer: str | None = None
+    window: int | None = None
+    stride: int | None = None
+    baseline: str | float = "mean"
+    seed: int = 0
+
+    def label(self, size: int) -> str:
+        """What a record's "method" says: the name, and what differs from its defaults or has none in the literature."""
+        if self.method == "occlusion":
+            window, stride = self.sweep(size)
+            return f"occlusion window={window} stride={stride} baseline={self.baseline}"
+        if self.method == "random" and self.seed:
+            return f"random seed={self.seed}"
+        return self.method + (f" layer={self.layer}" if self.layer and METHODS[self.method].needs_layer else "")
+
+    def sweep(self, size: int) -> tuple[int, int]:
+        """(window, stride) of occlusion. Raises InputError if windows leave gaps or exceed the input."""
+        window = self.window or max(1, size // 8)
+        stride = self.stride or max(1, window // 2)
+        if window > size:
+            raise InputError(f"--window {window} is larger than the network's input of {size} pixels")
+        if stride > window:
+            raise InputError(f"--stride {stride} is larger than the window of {window}: pixels would be left out")
+        return window, stride
+
+    def options(self, checkpoint: Checkpoint, batch: int) -> dict[str, Any]:
+        """What the method takes beyond its three arguments."""
+        method: Method = METHODS[self.method]
+        found: dict[str, Any] = {}
+        if "window" in method.options:
+            window, stride = self.sweep(checkpoint.size)
+            found = {"window": window, "stride": stride, "batch": batch, "baseline": 0.0}
+            if self.baseline != "mean":
+                grey = GREYS.get(self.baseline, self.baseline)
+                found["baseline"] = [(grey - m) / s for m, s in zip(checkpoint.mean, checkpoint.std)]
+        if "seed" in method.options:
+            found["seed"] = self.seed
+        return found
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where heatmaps go.
+
+    folder: exists. pickles: also as the study's ID_TASK_map.pkl. force: replace files. resume: keep what is finished.
+    """
+
+    folder: Path
+    pickles: bool = False
+    force: bool = False
+    resume: bool = False
+
+    def npz(self, identifier: str) -> Path:
+        return self.folder / f"{identifier}.npz"
+
+
+def explain(
+    items: Iterable[Located | Failure],
+    ensemble: Ensemble,
+    settings: Settings,
+    target: Target,
+    batch_size: int | None = None,
+    jobs: int = 1,
+) -> Iterator[Located | Failure]:
+    """Records with "scores", "heatmap", "method" and "model", in order, batch by batch, each once its file is there.
+
+    Reading, decoding and writing happen while the next batch is computed. Batches are cut from the list of items by
+    position alone, so that a run that goes on from another makes the same bytes; what is finished is not computed
+    again, unless its batch has something that is not.
+    """
+    worker = _Worker(ensemble, settings, target, batch_size or ensemble.batch_size(), jobs)
+    results = worker.all_means(items) if settings.method == "mean" else worker.results(items)
+    with contextlib.closing(results):
+        for result in results:
+            yield worker.finish(result) if isinstance(result, (_Done, _Made)) else result
+
+
+def load(
+    paths: Sequence[str], settings: Settings, target: Target, tasks: Sequence[str] = (), device: str = "auto"
+) -> Ensemble:
+    """The checkpoints, ready to be explained with these settings into this folder.
+
+    Raises InputError, before any image is read, for what cannot be done: a task, layer or window that a network does
+    not have, a method that cannot explain it, and a folder to go on with that holds heatmaps of another method or
+    model. What a killed run has left half written is removed.
+    """
+    from chextools.ensembles import Ensemble
+
+    files.remove_stale(target.folder)
+    ensemble = Ensemble(paths, METHODS[settings.method], tasks, settings.layer, device)
+    for size in ensemble.sizes:
+        settings.label(size)
+    if target.pickles:
+        from chextools.study_maps import check_task
+
+        for task in ensemble.tasks:
+            check_task(task)
+    if target.resume and not target.force:
+        first = next((path for path in files.walk(target.folder) if path.suffix == ".npz"), None)
+        if first is not None:
+            _check_same(first, heatmaps.read_npz(first), settings.label(ensemble.size), ensemble.identity)
+    return ensemble
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Failure):
+    """An item that a former run has finished; like a Failure it has no image to decode."""
+
+    item: Located
+    heatmaps: Heatmaps
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An item with its new heatmaps: maps [K, h, w], scores [K], and the input [size, size] where it is needed."""
+
+    item: Located
+    maps: np.ndarray
+    scores: np.ndarray
+    image: np.ndarray | None
+
+
+class _Worker:
+    def __init__(self, ensemble: Ensemble, settings: Settings, target: Target, batch_size: int, jobs: int):
+        self.ensemble, self.settings, self.target, self.jobs = ensemble, settings, target, jobs
+        self.label = settings.label(ensemble.size)
+        self.inner = batch_size  # occlusion fills its own batches, image by image
+        self.batch_size = 1 if settings.method == "occlusion" else batch_size
+        self.kept: dict[str, Heatmaps] = {}  # finished, but of a batch that is computed again
+
+    def results(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Done | _Made]:
+        """What a thread of its own computes, at most one batch ahead."""
+        done: queue.Queue = queue.Queue(2)
+        stopped, busy = threading.Event(), threading.Lock()
+
+        def put(entry: object) -> bool:
+            while not stopped.is_set():
+                with contextlib.suppress(queue.Full):
+                    done.put(entry, timeout=0.1)
+                    return True
+            return False
+
+        def compute() -> None:
+            sizes = tuple(self.ensemble.sizes)
+            try:
+                batches = inference.batches(self._prepared(items), sizes, self.batch_size, self.jobs)
+                with inference.threads(), contextlib.closing(batches):
+                    for batch in batches:
+                        with busy:
+                            if stopped.is_set():
+                                return
+                            made = list(self._computed(batch))
+                        if not put(made):
+                            return
+                put(None)
+            except BaseException as error:  # raised again where the results are used
+                put(error)
+
+        # Named like a reader, as it waits for one: base.run knows that such a thread may not end
+        thread = threading.Thread(target=compute, name=inference.READER, daemon=True)
+        thread.start()
+        try:
+            while (entry := _next(done)) is not None:
+                if isinstance(entry, BaseException):
+                    raise entry
+                yield from entry
+        finally:
+            stopped.set()
+            with busy:  # the batch in hand
+                pass
+            thread.join(1)
+
+    def all_means(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Made]:
+        """The mean map of the other images for each: two passes, the second over normalised maps in a temporary file.
+
+        A folder's finished files are kept, but their share of the mean has to be computed again.
+        """
+        import torch
+
+        from chextools.saliency.floors import mean_of_others, normalised
+
+        seen: list[Failure | tuple] = []
+        total = count = shape = None
+        with tempfile.TemporaryFile() as spool, contextlib.closing(self.results(items)) as results:
+            for result in results:
+                if isinstance(result, Failure):
+                    seen.append(result)
+                    continue
+                maps = normalised(torch.from_numpy(result.maps))
+                usable = torch.isfinite(maps).flatten(1).all(1)
+                if total is None:
+                    shape, count = maps.shape, torch.zeros(len(maps))
+                    total = torch.zeros(shape, dtype=torch.float64)
+                total[usable] += maps[usable]
+                count += usable
+                spool.write(maps.numpy().tobytes())
+                if result.image is not None:
+                    spool.write(result.image.tobytes())
+                seen.append((result.item, result.scores, result.image is not None))
+            spool.seek(0)
+            for entry in seen:
+                if isinstance(entry, Failure):
+                    yield entry
+                    continue
+                item, scores, with_image = entry
+                maps = np.frombuffer(spool.read(4 * shape.numel()), np.float32).reshape(shape)
+                size = self.ensemble.size
+                image = np.frombuffer(spool.read(size * size), np.uint8).reshape(size, size) if with_image else None
+                mean = mean_of_others(torch.tensor(maps)[None], total, count)[0]
+                yield _Made(item, mean.float().numpy(), scores, image)
+
+    def finish(self, result: _Done | _Made) -> Located | Failure:
+        """Write what is new, and the record."""
+        if isinstance(result, _Done):
+            return self._record(result.item, result.heatmaps)
+        identifier = result.item.record["id"]
+        kept = self.kept.pop(identifier, None)
+        if kept is not None:
+            return self._record(result.item, kept)
+        made = Heatmaps(
+            identifier,
+            tuple(result.item.record["size"]),
+            dict(zip(self.ensemble.tasks, result.maps)),
+            dict(zip(self.ensemble.tasks, result.scores.tolist())),
+            input_size=(self.ensemble.size, self.ensemble.size),
+            method=self.label,
+            model=self.ensemble.identity,
+        )
+        try:
+            if self.target.pickles:
+                self._write_pickles(made, result)
+            replace = self.target.force or self.target.resume
+            with files.atomic(self.target.npz(identifier), replace, clean=False) as stream:
+                heatmaps.write_npz(stream, made)
+        except InputError as error:
+            return Failure(result.item.where, str(error))
+        return self._record(result.item, _as_read(made))
+
+    def _prepared(self, items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
+        """Items with the image's size, or why not; what is finished as `_Done`, where its whole batch is."""
+        if not self.target.resume or self.settings.method == "mean":
+            for item in items:
+                found = self._finished(item)
+                if isinstance(found, _Done):
+                    self.kept[item.record["id"]] = found.heatmaps
+                    found = item
+                yield self._measured(found)
+            return
+        items = iter(items)
+        while batch := list(itertools.islice(items, self.batch_size)):
+            found = [self._finished(item) for item in batch]
+            whole = all(isinstance(each, Failure) for each in found)
+            for item, each in zip(batch, found):
+                if isinstance(each, _Done) and not whole:
+                    self.kept[item.record["id"]] = each.heatmaps
+                    each = item
+                yield self._measured(each)
+
+    def _finished(self, item: Located | Failure) -> Located | Failure:
+        """The item, `_Done` if it is finished, a Failure if its file must not be replaced."""
+        if isinstance(item, Failure):
+            return item
+        path = self.target.npz(item.record["id"])
+        if not os.path.lexists(path):
+            return item
+        if not self.target.resume:
+            return item if self.target.force else Failure(item.where, f"{path}: exists; use --force to replace it")
+        try:
+            found = heatmaps.read_npz(path)
+            _check_same(path, found, self.label, self.ensemble.identity)
+            if set(found.maps) | set(found.failed) != set(self.ensemble.tasks):
+                raise InputError(f"{path}: has other tasks; use --force to replace it")
+            if found.id != item.record["id"]:
+                raise InputError(f"{path}: holds the heatmaps of {found.id[:80]!r}; use --force to replace it")
+        except InputError as error:
+            return item if self.target.force else Failure(item.where, str(error))
+        if self.target.pickles:
+            from chextools.study_maps import file_name
+
+            names = [file_name(found.id, task) for task in found.maps]
+            if not all((self.target.folder / name).exists() for name in names):
+                return item
+        return _Done(item.where, "", item, found)
+
+    def _measured(self, item: Located | Failure) -> Located | Failure:
+        if isinstance(item, Failure) or not isinstance(item.record.get("image"), str):
+            return item
+        try:
+            size = list(images.measure(item.record["image"]).size)
+            if item.record.get("size") not in (None, size):
+                raise InputError(f"the record's size is {item.record['size']}, but {item.record['image']} has {size}")
+        except InputError as error:
+            return Failure(item.where, str(error))
+        item.record["size"] = size
+        return item
+
+    def _computed(self, batch: Sequence[tuple]) -> Iterator[Failure | _Done | _Made]:
+        usable = [(item, pixels) for item, pixels in batch if isinstance(item, Located)]
+        if usable:
+            stacks = {size: np.stack([p[s] for _, p in usable]) for s, size in enumerate(self.ensemble.sizes)}
+            maps, scores = self.ensemble.explain(stacks, lambda c: self.settings.options(c, self.inner))
+        row = 0
+        for item, pixels in batch:
+            if isinstance(item, Failure):
+                yield item
+            else:
+                yield _Made(item, maps[row], scores[row], pixels[-1] if self.target.pickles else None)
+                row += 1
+
+    def _write_pickles(self, made: Heatmaps, result: _Made) -> None:
+        import torch
+
+        from chextools import study_maps
+        from chextools.ensembles import upsampled
+
+        labels = result.item.record.get("labels", {})
+        for task, heatmap in zip(self.ensemble.tasks, result.maps):
+            if np.isfinite(heatmap).all():
+                heatmap = upsampled(torch.tensor(heatmap)[None, None], made.input_size)[0, 0].numpy()
+                path = self.target.folder / study_maps.file_name(made.id, task)
+                with files.atomic(path, self.target.force or self.target.resume, clean=False) as stream:
+                    study_maps.write(
+                        stream, heatmap, task, made.scores[task], labels.get(task), result.image, made.size
+                    )
+
+    def _record(self, item: Located, made: Heatmaps) -> Located:
+        record = item.record
+        multiclass = self.ensemble.multiclass
+        targets = {task: TARGET_OF_TWO if task in multiclass else TARGET for task in self.ensemble.tasks}
+        record["size"] = list(made.size)
+        record["scores"] = record.get("scores", {}) | made.scores
+        record["heatmap"] = str(self.target.npz(made.id))
+        record["method"], record["model"] = made.method, made.model
+        record["target"] = targets if multiclass else TARGET
+        if len(self.ensemble.members) > 1:
+            record["checkpoints"] = [member.path for member in self.ensemble.members]
+        failed = made.failed | {
+            task: "the network's output is not finite" for task in made.maps if task not in made.scores
+        }
+        flags = {task: flag for task in self.ensemble.tasks if (flag := _flag(task, made))}
+        for key, new in (("failed", failed), ("flags", flags)):
+            old = {t: v for t, v in record.pop(key, {}).items() if t not in self.ensemble.tasks}
+            if old | new:
+                record[key] = old | new
+        return Located(item.where, records.ordered(record))
+
+
+def _flag(task: str, made: Heatmaps) -> str | None:
+    """What is wrong with a map: NaN, flat (also all 0), or nowhere positive."""
+    if task not in made.maps:
+        return "NaN"
+    if task in made.flags:
+        return made.flags[task]
+    return "negative" if made.maps[task].max() <= 0 else None
+
+
+def _as_read(made: Heatmaps) -> Heatmaps:
+    """Heatmaps as they come back from their file: what is not finite has failed."""
+    read = Heatmaps(made.id, made.size, input_size=made.input_size, method=made.method, model=made.model)
+    read.scores = {task: score for task, score in made.scores.items() if math.isfinite(score)}
+    for task, heatmap in made.maps.items():
+        read.add(task, heatmap)
+    return read
+
+
+def _check_same(path: Path, found: Heatmaps, label: str, model: str) -> None:
+    if found.method != label:
+        raise InputError(f"{path}: made by {found.method}, not {label}; choose another folder, or --force")
+    if found.model != model:
+        raise InputError(f"{path}: made by another model ({found.model}); choose another folder, or --force")
+
+
+def _next(done: queue.Queue) -> object:
+    """The next entry; short waits, so that signals are seen."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return done.get(timeout=1)

@@ -1,0 +1,132 @@
+"""chex-cam: options to `chextools.cam`."""
+
+from __future__ import annotations
+
+import click
+
+from chextools.cli import base, options
+from chextools.saliency import METHODS
+
+EXAMPLE = """
+chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-segment | chex-eval --truth gt.json
+chex-cam xrays --checkpoint RUN/ensemble.json --method occlusion -o maps --resume > maps.jsonl
+"""
+
+
+class BatchSize(click.ParamType):
+    """A number of images, or auto."""
+
+    name = "auto|N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value in (None, "auto"):
+            return None
+        if str(value).isdigit() and int(str(value)) > 0:
+            return int(str(value))
+        self.fail(f"{value!r} is neither auto nor a number of images.", param, ctx)
+
+
+class Baseline(click.ParamType):
+    """What occlusion puts in place of a window."""
+
+    name = "mean|black|white|GREY"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
+        if value in ("mean", "black", "white"):
+            return str(value)
+        try:
+            grey = float(str(value))
+        except ValueError:
+            grey = -1.0
+        if not 0 <= grey <= 1:
+            self.fail(f"{value!r} is not mean, black, white, or a grey level from 0 to 1.", param, ctx)
+        return grey
+
+
+@base.command("chex-cam", EXAMPLE)
+@options.inputs("[IMAGES]...")
+@click.option("--checkpoint", "checkpoints", multiple=True, required=True, metavar="CKPT",
+              help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.")
+@options.output_folder("one heatmap file per image", required=True)
+@click.option("--method", type=click.Choice(list(METHODS)), default="gradcam", show_default=True,
+              help="How heatmaps are made; random, centre and mean know nothing of the image: floors.")
+@click.option("--task", "tasks", multiple=True, metavar="TASK",
+              help="Only this task; may be repeated. [default: the study's ten where there are some, else all]")
+@click.option("--layer", metavar="NAME", help="Whose feature maps are explained. [default: the network's last]")
+@click.option("--window", type=click.IntRange(1), metavar="PIXELS",
+              help="Side of occlusion's window in the network's input. [default: an eighth of it]")
+@click.option("--stride", type=click.IntRange(1), metavar="PIXELS",
+              help="Step of occlusion's window. [default: half the window]")
+@click.option("--baseline", type=Baseline(), default="mean", show_default=True,
+              help="What occlusion puts there: the mean of the network's normalisation, or a grey level from 0 to 1.")
+@click.option("--ensemble", type=click.Choice(["mean"]), default="mean", show_default=True,
+              help="How several checkpoints become one.")
+@click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
+              help="Images, or occluded copies of one, at once.")
+@options.output_format(["npz", "pickles"], "Our files, or also the study's ID_TASK_map.pkl.")
+@options.device()
+@options.root()
+@options.null()
+@options.seed()
+@options.force()
+@options.resume()
+@options.jobs()
+@options.shard()
+@options.fail_fast()
+@click.pass_context
+def command(context, inputs, checkpoints, output, method, tasks, layer, window, stride, baseline, ensemble, batch_size,
+            output_format, device, root, null, seed, force, resume, jobs, shard, fail_fast):  # fmt: skip
+    """Explain X-rays: saliency heatmaps of every task, from one pass.
+
+    IMAGES: CheXpert's or NIH's CSV, a folder, images, a pack, or records (JSON Lines; - for stdin, which may also hold
+    a CSV or image paths). Writes DIR/ID.npz, and records with "scores" and "heatmap" on stdout.
+    """
+    inputs = base.default_inputs(context, inputs)
+    _check_options(context, inputs)
+
+    import contextlib
+    import itertools
+
+    from chextools import cam, datasets, records
+    from chextools.files import check_folder
+    from chextools.models.checkpoints import select
+    from chextools.parallel import default_jobs
+
+    settings = cam.Settings(method, layer, window, stride, baseline, seed)
+    select(checkpoints)  # before torch is imported, which takes seconds
+    target = cam.Target(check_folder(output), output_format == "pickles", force, resume)
+    items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
+    with base.resumable() if resume else contextlib.nullcontext(), base.output(None) as write:
+        first = next(items, None)  # an input that cannot be read is said before the network is loaded
+        tally = base.Tally(fail_fast)
+        if first is not None:
+            networks = cam.load(checkpoints, settings, target, tasks, device)
+            items = itertools.chain([first], items)
+            with contextlib.closing(
+                cam.explain(items, networks, settings, target, batch_size, jobs or default_jobs())
+            ) as results:
+                for record in tally.passing(base.progress(results, "images")):
+                    write(records.dumps(record) + "\n")
+    tally.finish()
+
+
+def _check_options(context: click.Context, inputs: tuple[str, ...]) -> None:
+    """Options that another option makes meaningless."""
+    given = context.params
+    method = METHODS[given["method"]]
+    if given["null"] and inputs != ("-",):
+        raise click.UsageError("--null is about paths on stdin")
+    if given["layer"] and not method.needs_layer:
+        raise click.UsageError(f"--layer is for methods that look at one, not {method.name}")
+    for name in ("window", "stride", "baseline"):
+        source = context.get_parameter_source(name)
+        if source is click.core.ParameterSource.COMMANDLINE and name not in method.options:
+            raise click.UsageError(f"--{name} is for --method occlusion")
+    if given["window"] and given["stride"] and given["stride"] > given["window"]:
+        raise click.UsageError("--stride is larger than --window: pixels would be left out")
+    if method.name == "mean" and given["shard"]:
+        raise click.UsageError("--method mean is over all images: it has no --shard")
+
+
+def main() -> None:
+    base.run(command)

@@ -1,0 +1,197 @@
+"""Classifiers to be explained: one checkpoint or the mean of several, on a device, for the tasks that are wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chextools import inference
+from chextools.errors import InputError
+from chextools.models import checkpoints
+from chextools.models.checkpoints import MULTICLASS, Checkpoint
+from chextools.saliency import Method
+from chextools.saliency.network import Network, Once
+from chextools.tasks import STUDY, choose, study_order
+
+log = logging.getLogger(__name__)
+
+BATCH = {"cpu": 8, "cuda": 32, "mps": 16}  # images at once, by kind of device
+
+
+@dataclass
+class _Member:
+    """A checkpoint of an ensemble: which of its logits go to which of the wanted tasks."""
+
+    path: str
+    about: Checkpoint  # without its model
+    logits: list[int]
+    columns: list[int]
+    network: Network | None
+
+
+class Ensemble:
+    """Checkpoints, loaded and cut at a layer.
+
+    tasks: in the study's order. identity: what a record's "model" says. sizes: of the inputs, ascending; the maps are
+    those of the largest. layer: None where it is the default of each. multiclass: tasks whose logit is positive minus
+    negative.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        method: Method,
+        requested: Sequence[str] = (),
+        layer: str | None = None,
+        device: str = "auto",
+    ):
+        """paths: checkpoints, or ensemble.json files, which name some per task. requested: tasks; none for the study's
+        ten where there are some, else all. layer: for methods that look at one.
+
+        Raises InputError in one line for what cannot be loaded, for an unknown task or layer, and for a network that
+        the method cannot explain.
+        """
+        chosen = checkpoints.select(paths)
+        self.layer, self.method = layer, method
+        self.device = inference.device(device)
+        loaded: list[tuple[_Member, list[str]]] = []
+        used = 0
+        for path, wanted in chosen.items():
+            checkpoint = checkpoints.load(path)
+            if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
+                raise InputError(f"{path}: has no task {absent[0]!r}, of which an ensemble names it")
+            network = self._network(path, checkpoint)
+            used += sum(t.numel() * t.element_size() for t in checkpoint.model.state_dict().values())
+            if used > self._room():  # streamed: loaded again for each batch
+                network = None
+            about = dataclasses.replace(checkpoint, model=None)
+            counts = [task for task in checkpoint.tasks if wanted is None or task in wanted]
+            loaded.append((_Member(path, about, [], [], network), counts))
+        where = ", ".join(paths)
+        self.tasks = _chosen(requested, {task for _, counts in loaded for task in counts}, where)
+        self.members = []
+        for member, counts in loaded:
+            member.columns = [k for k, task in enumerate(self.tasks) if task in counts]
+            member.logits = [member.about.tasks.index(self.tasks[k]) for k in member.columns]
+            if member.columns:
+                self.members.append(member)
+        self.identity = checkpoints.identity([member.about for member in self.members])
+        self.sizes = sorted({member.about.size for member in self.members})
+        self.multiclass = {
+            task for m in self.members for task, policy in m.about.policy.items() if policy == MULTICLASS
+        } & set(self.tasks)
+        if streamed := sum(member.network is None for member in self.members):
+            log.warning("%d of %d checkpoints do not fit in memory; they are read anew for each batch",
+                        streamed, len(self.members))  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """The side of the input in pixels that maps refer to."""
+        return self.sizes[-1]
+
+    def batch_size(self) -> int:
+        return BATCH.get(self.device.type, 8)
+
+    def explain(
+        self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(maps float32 [N, K, h, w], scores float64 [N, K]) of uint8 [N, size, size] by size: means over checkpoints.
+
+        options: what the method takes beyond images and tasks, by checkpoint. Where the GPU's memory is not enough,
+        the batch is halved.
+        """
+        try:
+            return self._explain(images, options)
+        except torch.OutOfMemoryError:
+            count = len(next(iter(images.values())))
+            if count < 2:
+                raise MemoryError from None
+        torch.cuda.empty_cache()
+        log.info("out of memory with %d images at once: halved", count)
+        halves = [
+            self.explain({size: pixels[part] for size, pixels in images.items()}, options)
+            for part in (slice(0, count // 2), slice(count // 2, count))
+        ]
+        return tuple(np.concatenate(part) for part in zip(*halves))
+
+    def _explain(
+        self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        maps: list[Tensor] = []
+        scores = torch.zeros(len(next(iter(images.values()))), len(self.tasks), dtype=torch.float64)
+        count = torch.zeros(len(self.tasks))
+        attribute = self.method.load()
+        inputs: dict[tuple, Tensor] = {}
+        for member in self.members:
+            about = member.about
+            key = (about.size, about.mean, about.std)
+            if key not in inputs:
+                inputs[key] = inference.normalise(images[about.size], about.mean, about.std, self.device)
+            network = member.network or self._network(member.path, self._again(member))
+            once = Once(network, inputs[key])
+            maps.append(attribute(once, inputs[key], member.logits, **options(about)).float().cpu())
+            scores[:, member.columns] += once.logits()[:, member.logits].float().sigmoid().cpu()
+            count[member.columns] += 1
+            del once, network
+        return self._mean(maps, count).numpy(), (scores / count).numpy()
+
+    def _mean(self, maps: Sequence[Tensor], count: Tensor) -> Tensor:
+        """float32 [N, K, h, w]. Maps of several resolutions meet at the input's, where the study has all of its own."""
+        if len(maps) == 1:
+            return maps[0]
+        shapes = {tuple(each.shape[2:]) for each in maps}
+        shape = shapes.pop() if len(shapes) == 1 else (self.size, self.size)
+        total = torch.zeros(len(maps[0]), len(self.tasks), *shape, dtype=torch.float64)
+        for member, each in zip(self.members, maps):
+            total[:, member.columns] += upsampled(each, shape)
+        return (total / count[:, None, None]).float()
+
+    def _network(self, path: str, checkpoint: Checkpoint) -> Network:
+        model = checkpoint.model.to(self.device)
+        combination = checkpoint.combination() if MULTICLASS in checkpoint.policy.values() else None
+        try:
+            network = Network(model, self.layer, combination)
+            if self.method.needs_layer:
+                network.check(checkpoint.size)
+        except InputError as error:
+            raise InputError(f"{path}: {self.method.name}: {error}") from None
+        return network
+
+    def _again(self, member: _Member) -> Checkpoint:
+        checkpoint = checkpoints.load(member.path)
+        if checkpoint.sha256 != member.about.sha256:
+            raise InputError(f"{member.path}: changed while it was in use")
+        return checkpoint
+
+    def _room(self) -> float:
+        """Bytes that networks may take: half of what is free."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_properties(self.device).total_memory / 2
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+        except (ValueError, OSError):
+            return 2**32
+
+
+def upsampled(maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    """[N, K, h, w] bilinearly to [N, K, *shape], half-pixel centres; as they are where they have that shape."""
+    if tuple(maps.shape[2:]) == tuple(shape):
+        return maps
+    return torch.nn.functional.interpolate(maps, shape, mode="bilinear", align_corners=False)
+
+
+def _chosen(requested: Sequence[str], available: set[str], where: str) -> list[str]:
+    """The wanted tasks: the study's ten by default, where there are any of them, else all."""
+    if not requested:
+        return [task for task in STUDY if task in available] or study_order(available)
+    tasks = choose(requested, available, where)
+    if absent := [task for task in tasks if task not in available]:
+        raise InputError(f"{where}: no task {absent[0]!r}; it has {', '.join(study_order(available))}")
+    return tasks

@@ -1,0 +1,60 @@
+"""Maps that know nothing of the image, or nothing of the task: what every method has to beat."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from chextools.saliency.network import Network
+
+_STRIDE = 32  # pixels of the input per pixel of a random map, as in most networks' last layer
+_WIDTH = 0.25  # of the blob: its standard deviation over the image's side
+
+
+def random(model: Network, images: Tensor, tasks: Sequence[int], *, seed: int = 0) -> Tensor:
+    """Maps [N, K, h, w] of independent uniform numbers in [0, 1); seed, image and task decide which."""
+    shape = _shape(images)
+    maps = images.new_empty(len(images), len(tasks), *shape)
+    for n, image in enumerate(images.detach().cpu()):
+        content = zlib.crc32(image.contiguous().numpy().tobytes())
+        for k, task in enumerate(tasks):
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {content} {task}".encode()))  # of 32 bits
+            maps[n, k] = torch.rand(shape, generator=generator)
+    return maps
+
+
+def centre(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
+    """Maps [N, K, h, w], all of them one Gaussian blob around the centre, of standard deviation a quarter side."""
+    y, x = (_axis(2 * side + 1) for side in _shape(images))  # odd: one greatest pixel
+    blob = torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).to(images)
+    return blob.expand(len(images), len(tasks), *blob.shape).clone()
+
+
+def mean_of_others(maps: Tensor, total: Tensor, count: Tensor) -> Tensor:
+    """The mean over the other images' normalised maps, NaN where there are none.
+
+    maps: [N, K, h, w], `normalised`. total: [K, h, w], the sum over all images, these included. count: [K], how many.
+    """
+    used = torch.isfinite(maps).flatten(2).all(2)
+    others = count - used.to(count)  # [N, K]
+    sums = total - torch.where(used[..., None, None], maps, 0).to(total)
+    return torch.where(others[..., None, None] > 0, sums / others[..., None, None], torch.nan)
+
+
+def normalised(maps: Tensor) -> Tensor:
+    """Each map over its greatest absolute value, so that all count alike in a mean; what is all 0 stays so."""
+    greatest = maps.abs().amax((-2, -1), keepdim=True)
+    return torch.where(greatest == 0, maps, maps / greatest)
+
+
+def _shape(images: Tensor) -> tuple[int, int]:
+    return tuple(max(2, math.ceil(side / _STRIDE)) for side in images.shape[2:])
+
+
+def _axis(side: int) -> Tensor:
+    """Distances of pixel centres from the middle, in standard deviations."""
+    return ((torch.arange(side, dtype=torch.float64) + 0.5) / side - 0.5) / _WIDTH

@@ -1,0 +1,144 @@
+"""Speed of chex-cam, as ratios measured in one run: to bare forward passes, captum and pytorch-grad-cam.
+
+    python tests/bench/bench_cam.py [--arch NAME] [--size N] [--images N] [--rivals N]
+
+A network with untrained weights and CheXpert's 14 tasks (default: DenseNet121 at 320 pixels) explains noise saved as
+JPEG of 2320 x 2828, whole commands less their start-up (the same command on no more than one batch is taken off).
+The rivals explain `--rivals` images, one at a time as their users do, in this process; their cost per image does not
+depend on how many. All take the same number of threads. Cores that others use too make ratios uncertain: the load is
+printed, and bare passes are timed before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from chextools import inference, models  # noqa: E402
+from chextools.models import checkpoints  # noqa: E402
+from chextools.saliency.network import Network  # noqa: E402
+from chextools.saliency.occlusion import occlude  # noqa: E402
+from chextools.tasks import CHEXPERT  # noqa: E402
+
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arch", default="densenet121")
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rivals", type=int, default=1)
+    parser.add_argument("--window", type=int, default=160, help="of occlusion; the ratio to captum hardly depends on it")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    model = models.build(options.arch, len(CHEXPERT), options.size).eval()
+    tasks = list(range(len(CHEXPERT)))
+    batch = torch.randn(BATCH, 3, options.size, options.size)
+    print(f"{options.arch}, {options.size} pixels, {len(tasks)} tasks, {os.cpu_count()} cores, load "
+          f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}", flush=True)  # fmt: skip
+    with inference.threads():
+        report(options, model, tasks, batch)
+
+
+def report(options: argparse.Namespace, model: torch.nn.Module, tasks: list[int], batch: torch.Tensor) -> None:
+    def bare() -> float:
+        """Seconds per image of forward passes alone."""
+        with torch.inference_mode():
+            model(batch)
+            return timed(lambda: [model(batch) for _ in range(options.images // BATCH)]) / options.images
+
+    before = bare()
+    ours = commands(options, model)
+    after = bare()
+    forward = (before + after) / 2
+    print(f"bare forward passes: {before:.3f} and {after:.3f} s per image, before and after")
+    print(f"chex-cam, Grad-CAM: {ours:.3f} s per image = {ours / forward:.2f} x the forward pass", flush=True)
+    single = batch[:1]
+    for name, rival in (("captum", captum_cam), ("pytorch-grad-cam", grad_cam)):
+        rival(model, single, tasks[:1])
+        seconds = timed(lambda rival=rival: [rival(model, single, tasks) for _ in range(options.rivals)]) / options.rivals
+        print(f"{name}, Grad-CAM: {seconds:.2f} s per image = {seconds / ours:.0f} x chex-cam", flush=True)
+    window, network = options.window, Network(model)
+    mine = timed(lambda: occlude(network, single, tasks, window=window, stride=window // 2, batch=BATCH))
+    theirs = timed(lambda: captum_occlusion(model, single, tasks, window))
+    print(f"occlusion: {mine:.2f} s per image, captum {theirs:.2f} s = {theirs / mine:.1f} x", flush=True)
+    print(f"load at the end {os.getloadavg()[0]:.1f}")
+
+
+def commands(options: argparse.Namespace, model: torch.nn.Module) -> float:
+    """Seconds per image of chex-cam, less what one batch takes with start-up."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "model.pt"
+        checkpoints.save(path, checkpoints.Checkpoint(options.arch, list(CHEXPERT), options.size, model))
+        rng = np.random.default_rng(0)
+        low = Image.fromarray(rng.integers(0, 256, (290, 353), np.uint8))
+        low.resize((2828, 2320), Image.Resampling.BICUBIC).save(folder / "one.jpg", quality=90)
+        for part, count in (("few", BATCH), ("all", BATCH + options.images)):
+            (folder / part).mkdir()
+            for i in range(count):
+                (folder / part / f"patient{i:05d}.jpg").hardlink_to(folder / "one.jpg")
+
+        def run(part: str) -> float:
+            words = [sys.executable, ROOT / "bin/chex-cam", folder / part, "--checkpoint", path, "-q", "-f", "-o",
+                     folder / "maps", *[word for task in CHEXPERT for word in ("--task", task)]]  # fmt: skip
+            return timed(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL))
+
+        run("few")
+        return (run("all") - run("few")) / options.images
+
+
+def captum_cam(model: torch.nn.Module, images: torch.Tensor, tasks: list[int]) -> None:
+    from captum.attr import LayerGradCam
+
+    layer = LayerGradCam(model, last_layer(model))
+    for task in tasks:
+        layer.attribute(images, target=task, relu_attributions=True)
+
+
+def grad_cam(model: torch.nn.Module, images: torch.Tensor, tasks: list[int]) -> None:
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with GradCAM(model, [last_layer(model)]) as cam:
+        for task in tasks:
+            cam(images, [ClassifierOutputTarget(task)])
+
+
+def captum_occlusion(model: torch.nn.Module, images: torch.Tensor, tasks: list[int], window: int) -> None:
+    from captum.attr import Occlusion
+
+    method = Occlusion(model)
+    for task in tasks:
+        method.attribute(
+            images, (3, window, window), (3, window // 2, window // 2), target=task, perturbations_per_eval=BATCH
+        )
+
+
+def last_layer(model: torch.nn.Module) -> torch.nn.Module:
+    """What users of the libraries name: DenseNet's features, ResNet's layer4."""
+    return getattr(model, "features", None) or model.layer4
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
