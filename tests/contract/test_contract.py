@@ -108,7 +108,7 @@ def test_2_a_missing_input_is_1(cli, name):
 @pytest.mark.parametrize("name", STREAMED)
 def test_2_a_signal_cleans_up_and_kills(tmp_path, name, number):
     target = tmp_path / "out"
-    with start(name, "-", *(["-o", target] if takes(name, "--output") else [])) as process:
+    with start(name, "-", *(["-o", target] if name in taking_file() else [])) as process:
         process.stdin.write(text(CASES[name].lines()[:1]))
         process.stdin.flush()
         _wait_until_reading(process)
