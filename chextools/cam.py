@@ -131,7 +131,8 @@ def load(
     from chextools.ensembles import Ensemble
 
     files.remove_stale(target.folder)
-    ensemble = Ensemble(paths, METHODS[settings.method], tasks, settings.layer, device)
+    with inference.one_thread():
+        ensemble = Ensemble(paths, METHODS[settings.method], tasks, settings.layer, device)
     for size in ensemble.sizes:
         settings.label(size)
     if target.pickles:
@@ -200,6 +201,7 @@ class _Worker:
             except BaseException as error:  # raised again where the results are used
                 put(error)
 
+        inference.keep_memory()
         # Named like a reader, as it waits for one: base.run knows that such a thread may not end
         thread = threading.Thread(target=compute, name=inference.READER, daemon=True)
         thread.start()

@@ -22,7 +22,7 @@ from chextools.tasks import STUDY, choose, study_order
 
 log = logging.getLogger(__name__)
 
-BATCH = {"cpu": 8, "cuda": 32, "mps": 16}  # images at once, by kind of device
+BATCH = {"cpu": 4, "cuda": 32, "mps": 16}  # images at once, by kind of device
 
 
 @dataclass
