@@ -6,9 +6,7 @@ import contextlib
 import itertools
 import math
 import os
-import queue
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,52 +167,18 @@ class _Worker:
     def __init__(self, ensemble: Ensemble, settings: Settings, target: Target, batch_size: int, jobs: int):
         self.ensemble, self.settings, self.target, self.jobs = ensemble, settings, target, jobs
         self.label = settings.label(ensemble.size)
-        self.inner = batch_size  # occlusion fills its own batches, image by image
-        self.batch_size = 1 if settings.method == "occlusion" else batch_size
+        self.inner = batch_size  # of what a method fills its own batches with, image by image
+        self.batch_size = 1 if METHODS[settings.method].per_image else batch_size
         self.kept: dict[str, Heatmaps] = {}  # finished, but of a batch that is computed again
 
     def results(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Done | _Made]:
-        """What a thread of its own computes, at most one batch ahead."""
-        done: queue.Queue = queue.Queue(2)
-        stopped, busy = threading.Event(), threading.Lock()
-
-        def put(entry: object) -> bool:
-            while not stopped.is_set():
-                with contextlib.suppress(queue.Full):
-                    done.put(entry, timeout=0.1)
-                    return True
-            return False
-
-        def compute() -> None:
-            sizes = tuple(self.ensemble.sizes)
-            try:
-                batches = inference.batches(self._prepared(items), sizes, self.batch_size, self.jobs)
-                with inference.threads(), contextlib.closing(batches):
-                    for batch in batches:
-                        with busy:
-                            if stopped.is_set():
-                                return
-                            made = list(self._computed(batch))
-                        if not put(made):
-                            return
-                put(None)
-            except BaseException as error:  # raised again where the results are used
-                put(error)
-
-        inference.keep_memory()
-        # Named like a reader, as it waits for one: base.run knows that such a thread may not end
-        thread = threading.Thread(target=compute, name=inference.READER, daemon=True)
-        thread.start()
-        try:
-            while (entry := _next(done)) is not None:
-                if isinstance(entry, BaseException):
-                    raise entry
-                yield from entry
-        finally:
-            stopped.set()
-            with busy:  # the batch in hand
-                pass
-            thread.join(1)
+        """What the network says of each item."""
+        with inference.threads():
+            batches = inference.batches(self._prepared(items), tuple(self.ensemble.sizes), self.batch_size, self.jobs)
+            found = inference.computed(batches, self._computed, self.ensemble.workers())
+            with contextlib.closing(found):
+                for batch in found:
+                    yield from batch
 
     def all_means(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Made]:
         """The mean map of the other images for each: two passes, the second over normalised maps in a temporary file.
@@ -340,18 +304,19 @@ class _Worker:
         item.record["size"] = size
         return item
 
-    def _computed(self, batch: Sequence[tuple]) -> Iterator[Failure | _Done | _Made]:
+    def _computed(self, batch: Sequence[tuple]) -> list[Failure | _Done | _Made]:
         usable = [(item, pixels) for item, pixels in batch if isinstance(item, Located)]
         if usable:
             stacks = {size: np.stack([p[s] for _, p in usable]) for s, size in enumerate(self.ensemble.sizes)}
             maps, scores = self.ensemble.explain(stacks, lambda c: self.settings.options(c, self.inner))
-        row = 0
+        made, row = [], 0
         for item, pixels in batch:
             if isinstance(item, Failure):
-                yield item
+                made.append(item)
             else:
-                yield _Made(item, maps[row], scores[row], pixels[-1] if self.target.pickles else None)
+                made.append(_Made(item, maps[row], scores[row], pixels[-1] if self.target.pickles else None))
                 row += 1
+        return made
 
     def _write_pickles(self, made: Heatmaps, result: _Made) -> None:
         import torch
@@ -414,10 +379,3 @@ def _check_same(path: Path, found: Heatmaps, label: str, model: str) -> None:
         raise InputError(f"{path}: made by {found.method}, not {label}; choose another folder, or --force")
     if found.model != model:
         raise InputError(f"{path}: made by another model ({found.model}); choose another folder, or --force")
-
-
-def _next(done: queue.Queue) -> object:
-    """The next entry; short waits, so that signals are seen."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return done.get(timeout=1)

@@ -99,6 +99,11 @@ class Ensemble:
     def batch_size(self) -> int:
         return BATCH.get(self.device.type, 8)
 
+    def workers(self) -> int:
+        """Batches to compute at once: one per core, unless one takes all of them, as on a GPU, or much memory."""
+        streamed = any(member.network is None for member in self.members)
+        return 1 if self.device.type != "cpu" or streamed or self.method.per_image else torch.get_num_threads()
+
     def explain(
         self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +159,7 @@ class Ensemble:
         return (total / count[:, None, None]).float()
 
     def _network(self, path: str, checkpoint: Checkpoint) -> Network:
-        model = checkpoint.model.to(self.device)
+        model = inference.place(checkpoint.model, self.device)
         combination = checkpoint.combination() if MULTICLASS in checkpoint.policy.values() else None
         try:
             network = Network(model, self.layer, combination)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -46,7 +47,13 @@ class Predictor:
         self.sizes = sorted({checkpoint.size for checkpoint in self.checkpoints})
         self.identity = checkpoints.identity(self.checkpoints)
         for checkpoint in self.checkpoints:
-            checkpoint.model.to(self.device)
+            inference.place(checkpoint.model, self.device)
+
+    def workers(self) -> int:
+        """Batches to compute at once: one per core of a CPU."""
+        import torch
+
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     def predict(self, images: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(scores, logits), float64 [N, K], of uint8 [N, size, size] by size: the mean over each task's checkpoints."""
@@ -76,26 +83,28 @@ def apply(
 
     An image of one grey level is warned of, and so are scores that are the same for all images.
     """
-    sizes = predictor.sizes
+    sizes = tuple(predictor.sizes)
+
+    def work(batch: list) -> tuple:
+        usable = [images for _, images in batch if images is not None]
+        stacks = {size: np.stack([images[s] for images in usable]) for s, size in enumerate(sizes) if usable}
+        return batch, zip(*predictor.predict(stacks)) if usable else iter(())
+
     first, number, same = None, 0, True
     with inference.threads():
-        for batch in inference.batches(items, tuple(sizes), batch_size, jobs):
-            usable = [k for k, (item, _) in enumerate(batch) if isinstance(item, Located)]
-            if usable:
-                pixels = {size: np.stack([batch[k][1][s] for k in usable]) for s, size in enumerate(sizes)}
-                scores, raw = predictor.predict(pixels)
-            place = {k: row for row, k in enumerate(usable)}
-            for k, (item, images) in enumerate(batch):
-                if k not in place:
+        found = inference.computed(inference.batches(items, sizes, batch_size, jobs), work, predictor.workers())
+        with contextlib.closing(found):
+            for item, images, results in (pair + (results,) for batch, results in found for pair in batch):
+                if images is None:
                     yield item
                     continue
-                row = place[k]
+                scores, raw = next(results)
                 if images[0].min() == images[0].max():
                     shade = "black" if images[0].max() == 0 else "one grey level"
                     log.warning("%s: %s: all %s: its scores mean nothing", item.where, item.record["image"], shade)
-                first = scores[row] if first is None else first
-                number, same = number + 1, same and bool(np.allclose(scores[row], first, rtol=0, atol=1e-6))
-                yield _predicted(item, predictor, scores[row], raw[row] if logits else None)
+                first = scores if first is None else first
+                number, same = number + 1, same and bool(np.allclose(scores, first, rtol=0, atol=1e-6))
+                yield _predicted(item, predictor, scores, raw if logits else None)
     if number > 1 and same:
         log.warning("all %d images have the same scores: are they what the network was trained on?", number)
 

@@ -19,7 +19,7 @@ class Method:
     """A method by its name.
 
     module, function: where it is. needs_layer: whether it looks at one layer's feature maps. options: what it takes
-    beyond its three arguments.
+    beyond its three arguments. per_image: whether each image takes many passes through the network.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Method:
     function: str
     needs_layer: bool = False
     options: tuple[str, ...] = ()
+    per_image: bool = False
 
     def load(self) -> Callable:
         return getattr(importlib.import_module(f"chextools.saliency.{self.module}"), self.function)
@@ -40,7 +41,7 @@ METHODS = {
         Method("eigencam", "eigencam", "eigencam", needs_layer=True),
         Method("layercam", "layercam", "layercam", needs_layer=True),
         Method("hirescam", "hirescam", "hirescam", needs_layer=True),
-        Method("occlusion", "occlusion", "occlude", options=("window", "stride", "baseline", "batch")),
+        Method("occlusion", "occlusion", "occlude", options=("window", "stride", "baseline", "batch"), per_image=True),
         Method("random", "floors", "random", options=("seed",)),
         Method("centre", "floors", "centre"),
         Method("mean", "gradcam", "gradcam", needs_layer=True),  # then floors.mean_of_others

@@ -49,8 +49,8 @@ def main() -> None:
         checkpoint = checkpoints.Checkpoint(options.arch, ["Edema"], options.size, run.model)
         checkpoints.save(Path(folder) / "c.pt", checkpoint)
         predictor = predict.Predictor([f"{folder}/c.pt"], device="cpu")
-        n = len(records)
-        times = rounds(options.rounds, lambda: scored(predictor, records), lambda: bare_forward(predictor, n))
+        n, bare = len(records), checkpoints.load(f"{folder}/c.pt").model  # laid out as users have it
+        times = rounds(options.rounds, lambda: scored(predictor, records), lambda: bare_forward(bare, options.size, n))
         print(f"chex-predict: {n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare forward")
 
 
@@ -105,12 +105,11 @@ def scored(predictor: predict.Predictor, records: list[dict]) -> None:
     assert sum(1 for _ in predict.apply(items, predictor, BATCH, 2)) == len(records)
 
 
-def bare_forward(predictor: predict.Predictor, n: int) -> None:
-    size = predictor.sizes[0]
+def bare_forward(model: torch.nn.Module, size: int, n: int) -> None:
     images = torch.randn(BATCH, 3, size, size)
     with torch.inference_mode():
         for _ in range(n // BATCH):
-            predictor.checkpoints[0].model(images)
+            model(images)
 
 
 if __name__ == "__main__":
