@@ -82,7 +82,7 @@ class Ensemble:
             member.logits = [member.about.tasks.index(self.tasks[k]) for k in member.columns]
             if member.columns:
                 self.members.append(member)
-        self.identity = checkpoints.identity([member.about for member in self.members])
+        self.identity = checkpoints.identity([m.about for m in self.members], [chosen[m.path] for m in self.members])
         self.sizes = sorted({member.about.size for member in self.members})
         self.multiclass = {
             task for m in self.members for task, policy in m.about.policy.items() if policy == MULTICLASS

@@ -274,7 +274,9 @@ class _Summary:
 
     def _hit(self) -> None:
         values = self.hit[self.in_truth]
-        self._tabulate("hit", self.in_truth, values, {"observed": bootstrap.nanmean(values)})
+        share = np.where(np.isnan(values), np.nan, self.truth[self.in_truth] / self.pixels[self.in_truth])
+        extras = {"observed": bootstrap.nanmean(values), "chance": bootstrap.nanmean(share)}
+        self._tabulate("hit", self.in_truth, values, extras)
 
     def _tabulate(self, metric: str, chosen: np.ndarray, values: np.ndarray, extras: dict, **settings) -> None:
         groups = self._groups(chosen)

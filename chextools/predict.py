@@ -38,6 +38,7 @@ class Predictor:
         if left := [task for task in self.tasks if task not in available]:
             raise InputError(f"{', '.join(paths)}: no task {left[0]!r}; it has {', '.join(available)}")
         counted = [[task for task in tasks if task in self.tasks] for tasks in counts]
+        wanted = [tasks for tasks, mine in zip(chosen.values(), counted) if mine]
         self.checkpoints = [checkpoint for checkpoint, tasks in zip(self.checkpoints, counted) if tasks]
         # Of each checkpoint, which column goes to which task
         self.columns = [
@@ -45,7 +46,7 @@ class Predictor:
             for checkpoint, tasks in zip(self.checkpoints, filter(None, counted))
         ]
         self.sizes = sorted({checkpoint.size for checkpoint in self.checkpoints})
-        self.identity = checkpoints.identity(self.checkpoints)
+        self.identity = checkpoints.identity(self.checkpoints, wanted)
         for checkpoint in self.checkpoints:
             inference.place(checkpoint.model, self.device)
 

@@ -142,7 +142,7 @@ def test_an_ensemble_is_the_mean_of_maps_and_scores(cli, tmp_path, one, two):
         np.testing.assert_allclose(maps[2], (maps[0] + maps[1]) / 2, atol=1e-7 * np.abs(maps).max())
         assert mean["scores"]["Edema"] == pytest.approx((x["scores"]["Edema"] + y["scores"]["Edema"]) / 2)
         assert mean["checkpoints"] == [str(one), str(two)]
-        assert mean["model"] == checkpoints.identity([checkpoints.load(one), checkpoints.load(two)])
+        assert mean["model"] == checkpoints.identity([checkpoints.load(one), checkpoints.load(two)], [None, None])
 
 
 def test_an_ensemble_file_names_checkpoints_per_task(cli, tmp_path, one, two):
@@ -155,6 +155,10 @@ def test_an_ensemble_file_names_checkpoints_per_task(cli, tmp_path, one, two):
     found, expected = (heatmaps.of_record(r).maps["Edema"] for r in (record, alone))
     np.testing.assert_allclose(found, expected, rtol=1e-5)  # with other tasks beside it, last digits differ
     assert record["scores"]["Cardiomegaly"] != alone["scores"]["Cardiomegaly"]
+    # Another choice from the same checkpoints is another model
+    file.write_text(json.dumps({"tasks": {"Edema": [str(one), str(two)], "Cardiomegaly": [str(one)]}}))
+    refused = cli("chex-cam", CXRS, "--checkpoint", file, "-o", tmp_path / "maps", "--resume")
+    assert refused.code == 1 and "another model" in refused.err
 
 
 def test_an_ensemble_that_does_not_fit_in_memory_is_read_anew_for_each_batch(cli, tmp_path, one, two, monkeypatch):

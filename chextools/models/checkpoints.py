@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,11 +239,16 @@ def select(paths: Sequence[str]) -> dict[str, list[str] | None]:
     return chosen
 
 
-def identity(checkpoints: Sequence[Checkpoint]) -> str:
-    """What a record's "model" says: the file's SHA-256; of several, that of theirs in order."""
-    if len(checkpoints) == 1:
-        return checkpoints[0].sha256
-    return hashlib.sha256("".join(checkpoint.sha256 for checkpoint in checkpoints).encode()).hexdigest()
+def identity(checkpoints: Sequence[Checkpoint], wanted: Sequence[Collection[str] | None]) -> str:
+    """What a record's "model" says: the file's SHA-256; of several, that of theirs and of what each is wanted for.
+
+    wanted: the tasks that an ensemble.json names a checkpoint for; None for all that it has.
+    """
+    parts = [
+        checkpoint.sha256 + "".join(f"\0{task}" for task in sorted(set(tasks or ())))
+        for checkpoint, tasks in zip(checkpoints, wanted)
+    ]
+    return parts[0] if parts == [checkpoints[0].sha256] else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _checkpoint(found: Mapping, path: str, arch: str | None) -> Checkpoint:
