@@ -71,18 +71,18 @@ def measure(path: str | os.PathLike) -> Header:
         return _dicom().header(stream) if is_dicom(stream) else _header(_opened(stream))
 
 
-def check(path: str | os.PathLike, decode: bool = False) -> Header:
+def check(path: str | os.PathLike, decode: bool = False, quick: bool = False) -> Header:
     """The header, if the file is whole. Raises InputError for a truncated file.
 
     A JPEG or PNG with its end marker is whole, any other file when all of its pixels decode; `decode` decodes them all,
-    which also finds damage inside.
+    which also finds damage inside. `quick`: of a file of another kind the header is enough.
     """
     with _reading(path) as stream:
         if is_dicom(stream):
-            return _dicom().check(stream, decode)
+            return _dicom().header(stream) if quick else _dicom().check(stream, decode)
         image = _opened(stream)
         header = _header(image)
-        if decode or not _has_end(stream, header.kind):
+        if decode or not (_has_end(stream, header.kind) or (quick and header.kind not in _ENDS)):
             if header.kind in _JPEG:
                 image.draft("L", (1, 1))
             image.load()
@@ -106,12 +106,24 @@ def decode(path: str | os.PathLike, size: int) -> tuple[Header, np.ndarray]:
     with _reading(path) as stream:
         if is_dicom(stream):
             header, pixels = _dicom().read(stream)
-            return header, np.asarray(_resized(Image.fromarray(pixels), size))
+            return header, np.asarray(_resized(Image.fromarray(pixels), (size, size)))
+        image = _opened(stream)
+        return _header(image), np.asarray(_decoded(image, (size, size)))
+
+
+def shrink(path: str | os.PathLike, longest: int) -> tuple[Header, np.ndarray]:
+    """(header, the whole image in its own proportions, its longer side `longest` pixels): uint8 [height, width], gray.
+
+    Made as by `load`, also larger than the image is. Raises InputError as it does.
+    """
+    with _reading(path) as stream:
+        if is_dicom(stream):
+            header, pixels = _dicom().read(stream)
+            return header, np.asarray(_resized(Image.fromarray(pixels), _proportional(header.size, longest)))
         image = _opened(stream)
         header = _header(image)
-        reduced = image.draft("L", (size, size)) if header.kind in _JPEG else None
-        # turned last: the target is square
-        return header, np.asarray(_turned(_resized(_gray(image), size, reduced and reduced[1]), _orientation(image)))
+        width, height = _proportional(header.size, longest)
+        return header, np.asarray(_decoded(image, (height, width) if _orientation(image) >= 5 else (width, height)))
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
@@ -229,9 +241,23 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def _resized(image: Image.Image, size: int, box: tuple | None = None) -> Image.Image:
-    """`box` is where the image lies in what was decoded: at 1/4 the last column may be a quarter of a pixel."""
-    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=3.0)
+def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image at a size (width, height), which is that before it is turned; a JPEG is decoded no larger than needed.
+
+    Where the image lies in what was decoded is a box: at 1/4 the last column may be a quarter of a pixel.
+    """
+    reduced = image.draft("L", size) if image.format in _JPEG else None
+    return _turned(_resized(_gray(image), size, reduced and reduced[1]), _orientation(image))
+
+
+def _resized(image: Image.Image, size: tuple[int, int], box: tuple | None = None) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=3.0)
+
+
+def _proportional(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """(width, height) of an image of (height, width) `size` when its longer side has `longest` pixels."""
+    scale = longest / max(size)
+    return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
 
 def _gray(image: Image.Image) -> Image.Image:

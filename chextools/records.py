@@ -28,7 +28,7 @@ KEYS = (
 TASK_KEYS = ("labels", "scores", "masks", "failed", "flags", "outlines", "points")
 
 
-RESERVED = ("Average", "Overall", "img_id")  # rows and columns of result tables
+RESERVED = ("Average", "Competition", "Overall", "img_id")  # rows and columns of result tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,10 @@ def check_id(identifier: object) -> str:
         raise InputError(f"the id must be a string that is not empty, not {identifier!r}")
     if "/" in identifier or identifier in (".", "..") or any(ord(c) < 32 for c in identifier):
         raise InputError(f"id {json.dumps(identifier)[:80]} is not a plain name (no /, no control characters)")
+    try:
+        identifier.encode("utf-8", "surrogateescape")  # as in a file's name
+    except UnicodeEncodeError:
+        raise InputError(f"id {json.dumps(identifier)[:80]} is not a plain name (half of a character)") from None
     if len(identifier.encode("utf-8", "surrogatepass")) > 200:
         raise InputError(f"id {identifier[:40]!r}... is longer than 200 bytes")
     return identifier

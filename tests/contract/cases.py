@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from conftest import DATA
+from PIL import Image
 
 SMALL = DATA / "oracle-small"
 CXRS = DATA / "cxr"  # eight small made-up X-rays in CheXpert's layout
@@ -29,6 +30,7 @@ class Case:
     options: what every run needs.
     lines: records for stdin, one JSON object per line, of the same work; none where the command reads no records.
     uses_torch: whether the command may import torch when it runs.
+    seeded: options with which the seed matters, where it does not in every run.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Case:
     options: list = field(default_factory=list)
     lines: Callable[[], list[str]] = list
     uses_torch: bool = False
+    seeded: list = field(default_factory=list)
 
 
 @cache
@@ -70,6 +73,44 @@ def outline_lines() -> list[str]:
 def image_lines() -> list[str]:
     images = sorted(path for path in CXRS.rglob("*.*g"))
     return [json.dumps({"id": i.parts[-3], "image": str(i), "mine": [i.name]}) for i in images]
+
+
+@cache
+def picture_lines() -> list[str]:
+    """Records as chex-view writes them; the X-rays themselves stand in for overlays."""
+    images = sorted(CXRS.rglob("*.*g"))
+    return [
+        json.dumps({"id": i.parts[-3], "views": {"Edema": {"picture": str(i), "iou": k / 8, "hit": 1, "score": 0.5}}})
+        for k, i in enumerate(images)
+    ]
+
+
+@cache
+def overlay_lines() -> list[str]:
+    """Records of X-rays with a mask, as chex-segment writes them: the left half of the image."""
+    lines = []
+    for line in image_lines():
+        record = json.loads(line)
+        with Image.open(record["image"]) as image:
+            width, height = image.size
+        half = {"size": [height, width], "counts": [0, height * (width // 2), height * (width - width // 2)]}
+        lines.append(json.dumps(record | {"masks": {"Edema": half}}))
+    return lines
+
+
+class Overlays:
+    """A path of a file of `overlay_lines`, made when it is first asked for."""
+
+    def __str__(self) -> str:
+        return _overlays()
+
+
+@cache
+def _overlays() -> str:
+    path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "masks.jsonl"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    path.write_text("".join(f"{line}\n" for line in overlay_lines()))
+    return str(path)
 
 
 class Checkpoint:
@@ -123,4 +164,14 @@ CASES = {
         "reducer", [SMALL / "expected/tp/iou_results_per_cxr.csv"], ["--features", SMALL / "expected"], result_lines
     ),
     "chex-compare": Case("reducer", [SMALL / "expected" / name for name in COMPARED]),
+    "chex-view": Case(
+        "filter",
+        [Overlays()],
+        ["-o", "views", "-f", "--size", "64"],
+        overlay_lines,
+        seeded=["--select", "random", "--count", "3"],
+    ),
+    "chex-report": Case(
+        "reducer", [SMALL / "expected" / name for name in ("tp", "hb", "")], ["-o", "page.html", "-f"], picture_lines
+    ),
 }
