@@ -30,6 +30,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["chextools", "chextools.*"]),
+    package_data={"chextools.reporting": ["page.css", "page.js"]},
     install_requires=[
         "click>=8.1",
         "numpy>=1.26",

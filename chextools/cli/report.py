@@ -1,0 +1,91 @@
+"""chex-report: options to `chextools.report`."""
+
+from __future__ import annotations
+
+import click
+
+from chextools.cli import base, options
+
+EXAMPLE = """
+chex-report gradcam.jsonl human.jsonl random.jsonl -o page.html
+chex-report results/*.jsonl --human radiologists -o leaderboard.html --format table
+chex-report results --plots figures
+"""
+
+COLUMNS = ("run", "role", "iou", "iou_lower", "iou_upper", "iou_rank", "hit", "hit_lower", "hit_upper", "hit_rank",
+           "auroc", "auroc_lower", "auroc_upper", "tasks", "failed")  # fmt: skip
+
+
+def _page(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    if path == "-":
+        raise click.BadParameter("the page needs a file; stdout holds the rows.")
+    return path
+
+
+@base.command("chex-report", EXAMPLE)
+@options.inputs("[RESULT]...")
+@click.option("-o", "--output", metavar="PAGE", callback=_page, help="Write the page, one HTML file, to PAGE.")
+@click.option("--plots", metavar="DIR", help="Write each figure as SVG and PNG to the folder DIR.")
+@click.option(
+    "--human",
+    "humans",
+    multiple=True,
+    metavar="RUN",
+    help="This run is a human benchmark; may be repeated. [default: those named so, such as human or hb]",
+)
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="RUN",
+    help="This run is a floor; may be repeated. [default: "
+    "those named so: with the word floor, or random, centre, mean, filesize, thumbnail]",
+)
+@click.option(
+    "--gallery",
+    type=click.IntRange(min=0, max=30),
+    default=6,
+    show_default=True,
+    metavar="N",
+    help="Best and worst overlays to show of each run that has pictures, N of each.",
+)
+@click.option("--title", metavar="TEXT", help="The page's heading. [default: the runs, or Leaderboard]")
+@options.output_format(["jsonl", "csv", "table"], "The rows on stdout, one per run: JSON Lines, CSV, or a table to "
+                       "look at.")  # fmt: skip
+@options.force()
+@options.fail_fast()
+@click.pass_context
+def command(context, inputs, output, plots, humans, floors, gallery, title, output_format, force, fail_fast):
+    """Show results in one HTML page that needs no network; several runs make a leaderboard.
+
+    RESULT: a file of one run, or a folder of one run's files (- for stdin): what chex-eval, chex-compare, chex-tune,
+    chex-features and chex-regress write, records of chex-view, the study's CSV; told apart by content. A run is named
+    after its file or folder. Writes a row per run, best mean IoU first.
+    """
+    inputs = base.default_inputs(context, inputs)
+
+    from chextools import files, report, tables
+
+    if output:
+        files.check_target(output, force)
+    if plots:
+        files.check_folder(plots)
+    tally = base.Tally(fail_fast)
+    read = report.read(inputs, base.stdin(), humans, floors)
+    for _ in tally.passing(read.items):
+        pass
+    if output or plots:
+        made = report.build(read.runs, title or "", gallery if output else 0)
+        for _ in tally.passing(made.items):
+            pass
+        if plots:
+            report.write_plots(plots, report.plot_files(made), force)
+        if output:
+            report.write_file(output, report.page_of(made).encode("utf-8"), force)
+    with base.output(None) as write:
+        write(tables.write(report.rows(read.runs), output_format, COLUMNS))
+    tally.finish()
+
+
+def main() -> None:
+    base.run(command)
