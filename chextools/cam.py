@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import os
 import tempfile
@@ -18,13 +19,17 @@ from chextools import files, heatmaps, images, inference, records
 from chextools.errors import InputError
 from chextools.heatmaps import Heatmaps
 from chextools.records import Failure, Located
-from chextools.saliency import METHODS, Method
+from chextools.saliency import METHODS
 
 if TYPE_CHECKING:
     from chextools.ensembles import Ensemble
     from chextools.models.checkpoints import Checkpoint
+    from chextools.saliency.network import Network
+
+log = logging.getLogger(__name__)
 
 GREYS = {"black": 0.0, "white": 1.0}
+INCOMPLETE = 0.05  # of the change in logit: a delta to warn of
 TARGET, TARGET_OF_TWO = "logit", "positive minus negative logit"
 
 
@@ -34,26 +39,37 @@ class Settings:
 
     method: one of `saliency.METHODS`. layer: for methods that look at one; None for the default.
     window, stride: of occlusion, in pixels of the input; None for an eighth and a sixteenth of its side.
-    baseline: what occlusion puts in place of a window: "mean" (of the normalisation), "black", "white", or a grey
-        level from 0 to 1.
-    seed: of random maps.
+    baseline: what stands for nothing to see, in occlusion, integrated gradients and DeepLIFT: "zero" (the mean colour
+        of the normalisation), "mean" (the image's own), "blur", "black", "white", or a grey level from 0 to 1.
+    steps: of integrated gradients. rule: of relevance propagation. samples: of SmoothGrad.
+    seed: of random maps and SmoothGrad.
+    sign: which evidence is to count where these maps become masks; None for the reader's own default.
     """
 
     method: str = "gradcam"
     layer: str | None = None
     window: int | None = None
     stride: int | None = None
-    baseline: str | float = "mean"
+    baseline: str | float = "zero"
+    steps: int = 50
+    rule: str = "epsilon-plus"
+    samples: int = 50
     seed: int = 0
+    sign: str | None = None
 
     def label(self, size: int) -> str:
         """What a record's "method" says: the name, and what differs from its defaults or has none in the literature."""
-        if self.method == "occlusion":
-            window, stride = self.sweep(size)
-            return f"occlusion window={window} stride={stride} baseline={self.baseline}"
-        if self.method == "random" and self.seed:
-            return f"random seed={self.seed}"
-        return self.method + (f" layer={self.layer}" if self.layer and METHODS[self.method].needs_layer else "")
+        method, said = METHODS[self.method], {}
+        if "window" in method.options:
+            said["window"], said["stride"] = self.sweep(size)
+        for name in ("steps", "baseline", "rule", "samples"):
+            if name in method.options:
+                said[name] = getattr(self, name)
+        if "seed" in method.options and self.seed:
+            said["seed"] = self.seed
+        if method.needs_layer and self.layer:
+            said["layer"] = self.layer
+        return " ".join([self.method, *(f"{name}={value}" for name, value in said.items())])
 
     def sweep(self, size: int) -> tuple[int, int]:
         """(window, stride) of occlusion. Raises InputError if windows leave gaps or exceed the input."""
@@ -67,17 +83,21 @@ class Settings:
 
     def options(self, checkpoint: Checkpoint, batch: int) -> dict[str, Any]:
         """What the method takes beyond its three arguments."""
-        method: Method = METHODS[self.method]
-        found: dict[str, Any] = {}
-        if "window" in method.options:
-            window, stride = self.sweep(checkpoint.size)
-            found = {"window": window, "stride": stride, "batch": batch, "baseline": 0.0}
-            if self.baseline != "mean":
-                grey = GREYS.get(self.baseline, self.baseline)
-                found["baseline"] = [(grey - m) / s for m, s in zip(checkpoint.mean, checkpoint.std)]
-        if "seed" in method.options:
-            found["seed"] = self.seed
-        return found
+        found: dict[str, Any] = {"batch": batch, "baseline": self.baseline}
+        if self.method == "occlusion":
+            found["window"], found["stride"] = self.sweep(checkpoint.size)
+        if self.baseline == "zero":
+            found["baseline"] = 0.0
+        elif self.baseline not in ("mean", "blur"):
+            grey = GREYS.get(self.baseline, self.baseline)
+            found["baseline"] = [(grey - m) / s for m, s in zip(checkpoint.mean, checkpoint.std)]
+        for name in ("steps", "rule", "samples", "seed"):
+            found[name] = getattr(self, name)
+        return {name: found[name] for name in METHODS[self.method].options}
+
+    def check(self, network: Network) -> None:
+        """Raise InputError if the method is not defined for a network."""
+        METHODS[self.method].check(network, **({"rule": self.rule} if self.method == "lrp" else {}))
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,7 @@ def explain(
     with contextlib.closing(results):
         for result in results:
             yield worker.finish(result) if isinstance(result, (_Done, _Made)) else result
+    worker.warn_of_deltas()
 
 
 def load(
@@ -130,7 +151,7 @@ def load(
 
     files.remove_stale(target.folder)
     with inference.one_thread():
-        ensemble = Ensemble(paths, METHODS[settings.method], tasks, settings.layer, device)
+        ensemble = Ensemble(paths, METHODS[settings.method], tasks, settings.layer, device, settings.check)
     for size in ensemble.sizes:
         settings.label(size)
     if target.pickles:
@@ -141,7 +162,7 @@ def load(
     if target.resume and not target.force:
         first = next((path for path in files.walk(target.folder) if path.suffix == ".npz"), None)
         if first is not None:
-            _check_same(first, heatmaps.read_npz(first), settings.label(ensemble.size), ensemble.identity)
+            _check_same(first, heatmaps.read_npz(first), settings, ensemble)
     return ensemble
 
 
@@ -155,12 +176,17 @@ class _Done(Failure):
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An item with its new heatmaps: maps [K, h, w], scores [K], and the input [size, size] where it is needed."""
+    """An item with its new heatmaps: maps [K, h, w], scores [K], and the input [size, size] where it is needed.
+
+    delta, change: float64 [K], how far a map's sum is from the change in logit, and that; None where it need not be.
+    """
 
     item: Located
     maps: np.ndarray
     scores: np.ndarray
     image: np.ndarray | None
+    delta: np.ndarray | None = None
+    change: np.ndarray | None = None
 
 
 class _Worker:
@@ -170,6 +196,8 @@ class _Worker:
         self.inner = batch_size  # of what a method fills its own batches with, image by image
         self.batch_size = 1 if METHODS[settings.method].per_image else batch_size
         self.kept: dict[str, Heatmaps] = {}  # finished, but of a batch that is computed again
+        self.incomplete: list[float] = []  # deltas over changes that are more than INCOMPLETE
+        self.measured = 0
 
     def results(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Done | _Made]:
         """What the network says of each item."""
@@ -235,7 +263,10 @@ class _Worker:
             input_size=(self.ensemble.size, self.ensemble.size),
             method=self.label,
             model=self.ensemble.identity,
+            delta={} if result.delta is None else dict(zip(self.ensemble.tasks, result.delta.tolist())),
+            chosen_sign=self.settings.sign,
         )
+        self._note_deltas(result)
         try:
             if self.target.pickles:
                 self._write_pickles(made, result)
@@ -245,6 +276,22 @@ class _Worker:
         except InputError as error:
             return Failure(result.item.where, str(error))
         return self._record(result.item, _as_read(made))
+
+    def warn_of_deltas(self) -> None:
+        """Say once how many maps of integrated gradients are far from summing to the change in logit."""
+        if self.incomplete:
+            log.warning(
+                "%d of %d heatmaps miss the change in logit by more than %.0f%% of it (median %.0f%%): more --steps "
+                "come closer; see \"delta\"",
+                len(self.incomplete), self.measured, 100 * INCOMPLETE, 100 * np.median(self.incomplete),
+            )  # fmt: skip
+
+    def _note_deltas(self, result: _Made) -> None:
+        if self.settings.method == "ig":
+            with np.errstate(all="ignore"):
+                shares = np.abs(result.delta / result.change)
+            self.measured += len(shares)
+            self.incomplete += shares[shares > INCOMPLETE].tolist()
 
     def _prepared(self, items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
         """Items with the image's size, or why not; what is finished as `_Done`, where its whole batch is."""
@@ -277,7 +324,7 @@ class _Worker:
             return item if self.target.force else Failure(item.where, f"{path}: exists; use --force to replace it")
         try:
             found = heatmaps.read_npz(path)
-            _check_same(path, found, self.label, self.ensemble.identity)
+            _check_same(path, found, self.settings, self.ensemble)
             if set(found.maps) | set(found.failed) != set(self.ensemble.tasks):
                 raise InputError(f"{path}: has other tasks; use --force to replace it")
             if found.id != item.record["id"]:
@@ -308,13 +355,14 @@ class _Worker:
         usable = [(item, pixels) for item, pixels in batch if isinstance(item, Located)]
         if usable:
             stacks = {size: np.stack([p[s] for _, p in usable]) for s, size in enumerate(self.ensemble.sizes)}
-            maps, scores = self.ensemble.explain(stacks, lambda c: self.settings.options(c, self.inner))
+            maps, scores, *deltas = self.ensemble.explain(stacks, lambda c: self.settings.options(c, self.inner))
         made, row = [], 0
         for item, pixels in batch:
             if isinstance(item, Failure):
                 made.append(item)
             else:
-                made.append(_Made(item, maps[row], scores[row], pixels[-1] if self.target.pickles else None))
+                image = pixels[-1] if self.target.pickles else None
+                made.append(_Made(item, maps[row], scores[row], image, *(delta[row] for delta in deltas)))
                 row += 1
         return made
 
@@ -343,6 +391,10 @@ class _Worker:
         record["heatmap"] = str(self.target.npz(made.id))
         record["method"], record["model"] = made.method, made.model
         record["target"] = targets if multiclass else TARGET
+        for key, value in (("delta", made.delta), ("sign", self.settings.sign)):
+            record.pop(key, None)
+            if value:
+                record[key] = value
         if len(self.ensemble.members) > 1:
             record["checkpoints"] = [member.path for member in self.ensemble.members]
         failed = made.failed | {
@@ -368,14 +420,19 @@ def _flag(task: str, made: Heatmaps) -> str | None:
 def _as_read(made: Heatmaps) -> Heatmaps:
     """Heatmaps as they come back from their file: what is not finite has failed."""
     read = Heatmaps(made.id, made.size, input_size=made.input_size, method=made.method, model=made.model)
+    read.delta = {task: delta for task, delta in made.delta.items() if math.isfinite(delta)}
+    read.chosen_sign = made.chosen_sign
     read.scores = {task: score for task, score in made.scores.items() if math.isfinite(score)}
     for task, heatmap in made.maps.items():
         read.add(task, heatmap)
     return read
 
 
-def _check_same(path: Path, found: Heatmaps, label: str, model: str) -> None:
+def _check_same(path: Path, found: Heatmaps, settings: Settings, ensemble: Ensemble) -> None:
+    label = settings.label(ensemble.size)
     if found.method != label:
         raise InputError(f"{path}: made by {found.method}, not {label}; choose another folder, or --force")
-    if found.model != model:
+    if found.model != ensemble.identity:
         raise InputError(f"{path}: made by another model ({found.model}); choose another folder, or --force")
+    if found.chosen_sign != settings.sign:
+        raise InputError(f"{path}: made with another --sign ({found.chosen_sign}); choose another folder, or --force")

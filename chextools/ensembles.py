@@ -17,6 +17,8 @@ from chextools.errors import InputError
 from chextools.models import checkpoints
 from chextools.models.checkpoints import MULTICLASS, Checkpoint
 from chextools.saliency import Method
+from chextools.saliency.chunks import out_of_memory
+from chextools.saliency.completeness import TOLERANCE, completeness
 from chextools.saliency.network import Network, Once
 from chextools.tasks import STUDY, choose, study_order
 
@@ -51,15 +53,17 @@ class Ensemble:
         requested: Sequence[str] = (),
         layer: str | None = None,
         device: str = "auto",
+        check: Callable[[Network], None] | None = None,
     ):
         """paths: checkpoints, or ensemble.json files, which name some per task. requested: tasks; none for the study's
-        ten where there are some, else all. layer: for methods that look at one.
+        ten where there are some, else all. layer: for methods that look at one. check: raises InputError for a network
+        that the method is not defined for.
 
         Raises InputError in one line for what cannot be loaded, for an unknown task or layer, and for a network that
         the method cannot explain.
         """
         chosen = checkpoints.select(paths)
-        self.layer, self.method = layer, method
+        self.layer, self.method, self.check = layer, method, check
         self.device = inference.device(device)
         loaded: list[tuple[_Member, list[str]]] = []
         used = 0
@@ -97,28 +101,37 @@ class Ensemble:
         return self.sizes[-1]
 
     def batch_size(self) -> int:
+        if self.method.to_input and self.device.type == "cpu":
+            return 1  # per core: a graph back to the input takes a hundred times the memory of an image
         return BATCH.get(self.device.type, 8)
 
     def workers(self) -> int:
         """Batches to compute at once: one per core, unless one takes all of them, as on a GPU, or much memory."""
         streamed = any(member.network is None for member in self.members)
-        return 1 if self.device.type != "cpu" or streamed or self.method.per_image else torch.get_num_threads()
+        alone = self.method.per_image and not self.method.to_input
+        return 1 if self.device.type != "cpu" or streamed or alone else torch.get_num_threads()
 
     def explain(
         self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """(maps float32 [N, K, h, w], scores float64 [N, K]) of uint8 [N, size, size] by size: means over checkpoints.
 
-        options: what the method takes beyond images and tasks, by checkpoint. Where the GPU's memory is not enough,
-        the batch is halved.
+        With methods whose maps should sum to a change in logit two more float64 [N, K] follow: how far they are from
+        it, and that change. Maps of a method that must meet it, and does not, are NaN.
+
+        options: what the method takes beyond images and tasks, by checkpoint. Where memory is not enough, the batch is
+        halved.
         """
         try:
             return self._explain(images, options)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
             count = len(next(iter(images.values())))
+            if not out_of_memory(error):
+                raise
             if count < 2:
                 raise MemoryError from None
-        torch.cuda.empty_cache()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         log.info("out of memory with %d images at once: halved", count)
         halves = [
             self.explain({size: pixels[part] for size, pixels in images.items()}, options)
@@ -128,9 +141,10 @@ class Ensemble:
 
     def _explain(
         self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         maps: list[Tensor] = []
         scores = torch.zeros(len(next(iter(images.values()))), len(self.tasks), dtype=torch.float64)
+        deltas = [torch.zeros_like(scores), torch.zeros_like(scores)] if self.method.complete else []
         count = torch.zeros(len(self.tasks))
         attribute = self.method.load()
         inputs: dict[tuple, Tensor] = {}
@@ -141,11 +155,25 @@ class Ensemble:
                 inputs[key] = inference.normalise(images[about.size], about.mean, about.std, self.device)
             network = member.network or self._network(member.path, self._again(member))
             once = Once(network, inputs[key])
-            maps.append(attribute(once, inputs[key], member.logits, **options(about)).float().cpu())
+            given = options(about)
+            found = attribute(once, inputs[key], member.logits, **given).float()
+            if self.method.complete:
+                for total, part in zip(deltas, self._completeness(once, inputs[key], member, found, given)):
+                    total[:, member.columns] += part
+            maps.append(found.cpu())
             scores[:, member.columns] += once.logits()[:, member.logits].float().sigmoid().cpu()
             count[member.columns] += 1
             del once, network
-        return self._mean(maps, count).numpy(), (scores / count).numpy()
+        return self._mean(maps, count).numpy(), *((total / count).numpy() for total in (scores, *deltas))
+
+    def _completeness(
+        self, network: Once, images: Tensor, member: _Member, maps: Tensor, given: dict
+    ) -> tuple[Tensor, Tensor]:
+        """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
+        delta, change = completeness(network, images, member.logits, maps, given.get("baseline"))
+        if self.method.exact:
+            maps[delta.abs() > TOLERANCE * change.abs()] = torch.nan
+        return delta.cpu(), change.cpu()
 
     def _mean(self, maps: Sequence[Tensor], count: Tensor) -> Tensor:
         """float32 [N, K, h, w]. Maps of several resolutions meet at the input's, where the study has all of its own."""
@@ -165,6 +193,8 @@ class Ensemble:
             network = Network(model, self.layer, combination)
             if self.method.needs_layer:
                 network.check(checkpoint.size)
+            if self.check is not None:
+                self.check(network)
         except InputError as error:
             raise InputError(f"{path}: {self.method.name}: {error}") from None
         return network

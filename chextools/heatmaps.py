@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from chextools import tasks
+from chextools.binarize import SIGNS
 from chextools.errors import InputError, LimitError
 from chextools.files import walk
 from chextools.masks import check_size
@@ -30,6 +31,7 @@ from chextools.pickles import Member, read_bytes, read_pickle, zip_members
 MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800
 MAX_OTHER = 2**20  # bytes of any other array in it
 NOT_FINITE = "the map holds NaN or infinity"
+NOT_COMPLETE = "the map does not sum to the change in logit: its completeness delta is {:.3g}"
 
 _PICKLE = "_map.pkl"
 _STUDY_KEYS = ("map", "prob", "task", "gt", "cxr_dims")
@@ -49,6 +51,8 @@ class Heatmaps:
     failed: task -> why it has no map.
     flags: task -> "flat" where the whole map has one value.
     reference: whether this comes from the study's pickles.
+    delta: task -> how far a map's sum is from the change in logit that it explains, of methods where that is 0.
+    chosen_sign: which evidence counts (`binarize.SIGNS`) as chex-cam was told; None where it was not.
     """
 
     id: str
@@ -62,11 +66,13 @@ class Heatmaps:
     failed: dict[str, str] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
     reference: bool = False
+    delta: dict[str, float] = field(default_factory=dict)
+    chosen_sign: str | None = None
 
     @property
     def sign(self) -> str:
         """Which evidence counts unless the user says otherwise (`binarize.SIGNS`): all of it in the study's pickles."""
-        return "raw" if self.reference else "positive"
+        return self.chosen_sign or ("raw" if self.reference else "positive")
 
     def add(self, task: str, heatmap: np.ndarray) -> None:
         """Take a map [h, w] of floats: into `maps`, or into `failed` if it has values that are not finite."""
@@ -74,7 +80,8 @@ class Heatmaps:
             heatmap = np.array(heatmap, np.float32, order="C")
         lowest, highest = heatmap.min(), heatmap.max()
         if not (np.isfinite(lowest) and np.isfinite(highest)):
-            self.failed[task] = NOT_FINITE
+            known = math.isfinite(self.delta.get(task, math.nan))
+            self.failed[task] = NOT_COMPLETE.format(self.delta[task]) if known else NOT_FINITE
             return
         self.maps[task] = heatmap
         if lowest == highest:
@@ -101,6 +108,10 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
         "method": np.array(heatmaps.method or ""),
         "model": np.array(heatmaps.model or ""),
     }
+    if heatmaps.delta:
+        arrays["delta"] = np.array([heatmaps.delta.get(task, math.nan) for task in heatmaps.maps], "<f8")
+    if heatmaps.chosen_sign:
+        arrays["sign"] = np.array(heatmaps.chosen_sign)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():
@@ -146,11 +157,11 @@ def _read_npz(data: memoryview) -> Heatmaps:
         return found.tolist()
 
     maps, names = array("maps", "f", 3), [tasks.canonical(name) for name in strings("tasks", 1)]
-    scores = array("scores", "f", 1, np.full(len(names), math.nan))
+    scores, delta = (array(name, "f", 1, np.full(len(names), math.nan)) for name in ("scores", "delta"))
     if not maps.size:
         raise InputError("the maps are empty")
-    if not len(maps) == len(names) == len(scores):
-        raise InputError(f"{len(maps)} maps, {len(names)} tasks and {len(scores)} scores")
+    if not len(maps) == len(names) == len(scores) == len(delta):
+        raise InputError(f"{len(maps)} maps, {len(names)} tasks, {len(scores)} scores and {len(delta)} deltas")
     for name, times in Counter(names).items():
         if times > 1:
             raise InputError(f"two maps of {name}")
@@ -161,7 +172,11 @@ def _read_npz(data: memoryview) -> Heatmaps:
         input_size=check_size(array("input_size", "iu", 1).tolist(), "input_size"),
         method=strings("method", 0, "") or None,
         model=strings("model", 0, "") or None,
+        delta={name: float(value) for name, value in zip(names, delta) if math.isfinite(value)},
+        chosen_sign=strings("sign", 0, "") or None,
     )
+    if heatmaps.chosen_sign not in (None, *SIGNS):
+        raise InputError(f"its sign is {heatmaps.chosen_sign[:40]!r}, not one of {', '.join(SIGNS)}")
     for name, heatmap in zip(names, maps):
         heatmaps.add(name, heatmap)
     return heatmaps

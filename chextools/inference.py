@@ -139,7 +139,7 @@ def device(name: str) -> torch.device:
             return torch.device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
-        log.warning("no GPU is available: running on the CPU with %d threads", torch.get_num_threads())
+        log.warning("no GPU is available: running on the CPU with %d threads", _threads())
         return torch.device("cpu")
     try:
         found = torch.device(name)
@@ -163,12 +163,16 @@ def threads() -> Iterator[None]:
 
     keep_memory()
     before = torch.get_num_threads()
-    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    torch.set_num_threads(int(said) if said.isdigit() and int(said) else default_jobs())
+    torch.set_num_threads(_threads())
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _threads() -> int:
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(said) if said.isdigit() and int(said) else default_jobs()
 
 
 @contextlib.contextmanager

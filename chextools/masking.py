@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chextools import heatmaps
-from chextools.binarize import binarize
+from chextools.binarize import SIGNS, binarize
 from chextools.errors import InputError
 from chextools.masks import Mask
 
@@ -18,7 +18,8 @@ class Settings:
     threshold: None for Otsu's, one number in [0, 1] for all tasks, or a number by task.
     cutoffs: by task, the score below which the mask is empty.
     smooth: side in pixels of a box filter; 1 is none.
-    sign: positive, abs or raw; None for the default: raw for the study's pickles, positive for ours.
+    sign: positive, abs or raw; None for what the record or its heatmap says, else the default: raw for the study's
+        pickles, positive for ours.
     tasks: tasks wanted; None for all.
     """
 
@@ -62,7 +63,9 @@ def _from_heatmap(record: dict, settings: Settings) -> dict:
     for key, value in (("labels", loaded.labels), ("method", loaded.method), ("model", loaded.model)):
         if value:
             record.setdefault(key, value)
-    sign = settings.sign or loaded.sign
+    if record.get("sign") not in (None, *SIGNS):
+        raise InputError(f'"sign" is {str(record["sign"])[:40]!r}, not one of {", ".join(SIGNS)}')
+    sign = record["sign"] = settings.sign or record.get("sign") or loaded.sign
 
     def mask(task: str) -> Mask:
         threshold = settings.threshold_of(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +21,15 @@ LOGIN_NODE_JOBS = 4
 
 
 def default_jobs() -> int:
-    """Processes to use: what Slurm granted, else the cores we may run on, at most four outside Slurm."""
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if granted.isdigit() and int(granted) > 0:
-        return min(int(granted), _affinity())
-    return max(1, min(_affinity(), _cgroup_quota(), LOGIN_NODE_JOBS))
+    """Processes to use: what Slurm granted, else the cores we may run on, at most four outside Slurm.
+
+    torchrun's processes on a node share what one would use.
+    """
+    granted = _granted()
+    if granted:
+        return min(granted, _affinity())
+    sharing = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, min(_affinity(), _cgroup_quota(), LOGIN_NODE_JOBS) // int(sharing if sharing.isdigit() else 1))
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Iterator[R]:
@@ -80,6 +85,18 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _granted() -> int:
+    """Cores that Slurm granted this process, whether or not it holds it to them; 0 outside Slurm."""
+    per_task = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if per_task.isdigit() and int(per_task):
+        return int(per_task)
+    on_node = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if not on_node.isdigit():
+        return 0
+    tasks = re.findall(r"(\d+)(?:\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1"))  # such as 2(x3),1
+    return max(1, int(on_node) // max(map(int, tasks), default=1))
 
 
 def _affinity() -> int:

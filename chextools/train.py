@@ -3,30 +3,37 @@
 What a step does is a function of the options, the weights before it and its number: the order of images, augmentation
 and dropout are drawn anew from (seed, step). So a state saved between two steps is all it takes to go on to the same
 weights, bit for bit on the CPU with equal threads.
+
+Several processes share each batch (`chextools.training.ranks`), and learn what one would, to rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import math
+import os
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
-from chextools import inference, models, records, scores
-from chextools.errors import InputError
+from chextools import datasets, inference, models, records, scores
+from chextools.errors import InputError, MissingExtra
+from chextools.inputs import open_input
 from chextools.models import checkpoints, weights
+from chextools.parallel import default_jobs
 from chextools.records import Failure, Located
 from chextools.tasks import canonical, hint
-from chextools.training import augment, labels, optimiser
+from chextools.training import augment, board, config, labels, optimiser
 from chextools.training.augment import Augmentation
-from chextools.training.folder import RunFolder, better
-from chextools.training.pixels import Ahead, Images, Order, check_there
+from chextools.training.folder import RunFolder, better, check_new, is_run
+from chextools.training.pixels import Ahead, Images, Order, check_images
+from chextools.training.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +50,9 @@ class Settings:
     arch: torchvision's name. weights: a file of weights or "imagenet". size: side of the images in pixels.
     tasks: to learn; none for all that can be. uncertain, missing: policies, "POLICY" or "TASK=POLICY".
     class_weights: none, or balanced: the positives of a task weigh as much as its negatives.
-    lr: the greatest rate. warmup: steps. accumulate: batches per step. clip: greatest norm of the gradient.
-    steps: instead of epochs. patience: validations without improvement after which training ends.
+    lr: the greatest rate. warmup: steps. batch_size: of all processes together. accumulate: batches per step.
+    clip: greatest norm of the gradient. steps: instead of epochs. patience: validations without improvement after
+    which training ends.
     checkpoint_every: steps between validations. select: METRIC, TASK or METRIC:TASK that ranks checkpoints.
     ensemble: checkpoints per task in ensemble.json. amp: bf16 or fp16. limit_batches: of training and of validation.
     """
@@ -94,8 +102,11 @@ class Data:
         return told.hexdigest()
 
 
-def read(items: Iterable[Located | Failure], where: str) -> Data:
-    """All records of a data set. Raises InputError, naming up to ten, if any cannot be used, or if there is none."""
+def read(items: Iterable[Located | Failure], where: str, jobs: int = 1, ranks: Ranks = ALONE) -> Data:
+    """All records of a data set. Raises InputError, naming up to ten, if any cannot be used, or if there is none.
+
+    `jobs` threads look at the images; of several processes each looks at its share.
+    """
     found, failures = [], []
     for item in items:
         if isinstance(item, Failure):
@@ -110,7 +121,7 @@ def read(items: Iterable[Located | Failure], where: str) -> Data:
         raise InputError(f"{where}: no records")
     if not any(record.get("labels") for record in found):
         raise InputError(f"{where}: no labels")
-    check_there(found, where)
+    check_images(found[ranks.rank :: ranks.count], where, jobs)
     return Data(found, where)
 
 
@@ -138,23 +149,79 @@ def parse_select(text: str, tasks: Sequence[str]) -> tuple[str, str | None]:
     return metric, canonical(task) if task else None
 
 
+@dataclass
+class Plan:
+    """A run of which all is checked that needs no torch."""
+
+    options: Mapping
+    settings: Settings
+    labelling: labels.Labelling
+    train: Data
+    valid: Data
+    folder: RunFolder
+    jobs: int
+    resumed: bool
+    ranks: Ranks
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[Run]:
+        """The run, its folder made and locked. Raises InputError."""
+        try:
+            if self.resumed:
+                self.folder.lock()
+            run = Run(self.settings, self.labelling, self.train, self.valid, self.folder, self.options["device"],
+                      self.jobs, self.resumed, self.ranks)  # fmt: skip
+            if not self.resumed:
+                self.folder.start(config.recorded(self.options))
+            yield run
+        finally:
+            self.folder.unlock()
+
+
+def prepare(options: Mapping, stdin: BinaryIO, ranks: Ranks = ALONE) -> Plan:
+    """The plan of a run from its options by name (`chextools.training.config`). Raises InputError."""
+    resumed = options["resume"] and is_run(options["output"])
+    if not resumed:
+        check_new(options["output"])
+    models.check_name(options["arch"])
+    if options["tensorboard"] and not board.available():
+        raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
+    if options["weights"] not in (None, "imagenet"):
+        open_input(options["weights"]).close()
+    settings = config.settings(options, Settings)
+    jobs = options["jobs"] or default_jobs()
+    data, valid = (
+        read(datasets.read_all(sources, stdin, root=options["root"]), named(sources), jobs, ranks)
+        for sources in (options["inputs"], [options["valid"]])
+    )
+    folder = RunFolder(options["output"], settings.keep, settings.ensemble, ranks.leads)
+    return Plan(options, settings, label(data, valid, settings), data, valid, folder, jobs, resumed, ranks)
+
+
 class Run:
     """Training from its state on. `finished` says whether it came to its end."""
 
     def __init__(
         self, settings: Settings, labelling: labels.Labelling, train: Data, valid: Data, folder: RunFolder,
-        device: str = "auto", jobs: int = 1, resume: bool = False,
+        device: str = "auto", jobs: int = 1, resume: bool = False, ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Raises InputError for whatever can be known before the first step.
 
-        folder: where the run lives; with `resume` its state, if it has one, is taken up.
+        folder: where the run lives; with `resume` its state, if it has one, is taken up. ranks: the processes that
+        share the run, who meet here.
         """
         import torch
 
-        self.settings, self.labelling, self.folder, self.jobs = settings, labelling, folder, jobs
-        self.device = inference.device(device)
+        self.settings, self.labelling, self.folder, self.jobs, self.ranks = settings, labelling, folder, jobs, ranks
+        self.device = ranks.device(inference.device(device))
         if settings.amp == "fp16" and self.device.type != "cuda":
             raise InputError("--amp fp16 needs a CUDA GPU; bf16 runs anywhere")
+        if settings.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise InputError("--compile on a CPU needs a C++ compiler, g++ or what CXX names")
+        if settings.batch_size < ranks.count:
+            raise InputError(f"--batch-size {settings.batch_size} leaves nothing to do for some of {ranks.count} "
+                             "processes, which share each batch")  # fmt: skip
+        ranks.join(self.device)
         limit = settings.limit_batches
         self.train = train
         self.valid = Data(valid.records[: limit and limit * settings.batch_size], valid.where)
@@ -176,6 +243,8 @@ class Run:
         self.step, self.rows, self.ranked, self.stale, self.finished = 0, [], [], 0, False
         self.computed = 0.0  # seconds of forward, backward and optimiser
         state = folder.load() if resume else None
+        ranks.agree((self.digest, state and state["step"]), f"{folder.path}, or the records, are not the same to all "
+                    "processes: all must see one file system")  # fmt: skip
         if state is not None and state["data"] != self.digest:
             raise InputError(f"{folder.path}: was trained on other records or labels than these")
         if state is not None and state["finished"]:
@@ -186,9 +255,13 @@ class Run:
     def events(self, stop: Callable[[], bool] = lambda: False) -> Iterator[dict | None]:
         """Train; after each step a row of results, where it was validated, else None. First the rows of a run resumed.
 
-        stop: asked after each step, and each batch of a validation: True saves the state and ends. While this runs,
-        torch's random state and number of threads are its own.
+        stop: asked after each step, and each batch of a validation: True, in any process, saves the state and ends.
+        While this runs, torch's random state and number of threads are its own. Rows come to the first process only.
         """
+        for row in self._all_events(lambda: self.ranks.any(stop())):
+            yield row if self.ranks.leads else None
+
+    def _all_events(self, stop: Callable[[], bool]) -> Iterator[dict | None]:
         import torch
 
         yield from self.rows
@@ -203,7 +276,8 @@ class Run:
             yield from self._events(stop)
 
     def _events(self, stop: Callable[[], bool]) -> Iterator[dict | None]:
-        ahead = Ahead(self.images, (self.order.rows(step) for step in range(self.step, self.steps)), self.jobs)
+        rows = (self.order.rows(step) for step in range(self.step, self.steps))
+        ahead = Ahead(self.images, rows, self.jobs, self._share)
         batches = iter(ahead)
         clock, begun = _Clock(self, ahead), self.step
         while True:
@@ -218,12 +292,30 @@ class Run:
                 clock = _Clock(self, ahead)
             if self.step > begun and stop():
                 return self._save()
-            self._train(*next(batches))
+            with self._kept():
+                batch = next(batches)
+            self._train(*batch)
             self.step += 1
             clock.images += self.order.per_step
             if self.step % _CHECK_EVERY == 0:
                 self._check_finite()
             yield None
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """An image that cannot be read, of which nobody could have known, ends training, but nothing done is lost."""
+        try:
+            yield
+        except InputError:
+            if self.ranks.count == 1:
+                self._save()
+            raise
+
+    def _share(self, rows: np.ndarray) -> np.ndarray:
+        """Our part of the rows: of each batch."""
+        starts = range(0, len(rows), self.settings.batch_size)
+        batches = (rows[start : start + self.settings.batch_size] for start in starts)
+        return np.concatenate([batch[self.ranks.share(len(batch))] for batch in batches])
 
     def _is_due(self) -> bool:
         """Whether the weights as they are now want validation."""
@@ -254,10 +346,21 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scaler:
                 self.scaler.load_state_dict(state["scaler"])
-            self.loss_sum += state["loss_sum"].to(self.device)
+            sums = state["loss_sum"].reshape(-1)
+            if len(sums) == self.ranks.count:
+                self.loss_sum += float(sums[self.ranks.rank])
+            elif self.ranks.leads:  # a run of another number of processes
+                self.loss_sum += float(sums.sum())
             self.loss_count, self.step, self.stale = state["loss_count"], state["step"], state["stale"]
             self.rows, self.ranked = state["rows"], self.folder.prune(state["ranked"])
-        self.network = torch.compile(self.model) if settings.compile else self.model
+        self.network = self.model
+        if self.ranks.count > 1:
+            # All in one bucket, as always in the first step: so a run that is resumed sums in the same order.
+            self.network = torch.nn.parallel.DistributedDataParallel(
+                self.model, [self.device] if self.device.type == "cuda" else None, find_unused_parameters=True
+            )
+        if settings.compile:
+            self.network = torch.compile(self.network)
 
     def _try(self) -> None:
         """One image through the network: what a size is too small for comes to light here."""
@@ -298,21 +401,31 @@ class Run:
         labels_seen = max(float(weight.sum()), 1.0)
         try:
             for start in range(0, len(rows), settings.batch_size):
-                part = slice(start, start + settings.batch_size)
-                images = self._images(pixels[part], seed * len(rows) + start)
-                target, present = (self._there(t[rows[part]]) for t in (self.target, self.weight))
+                batch = rows[start : start + settings.batch_size]
+                mine = self.ranks.share(len(batch))
+                ours, pixels = pixels[: len(batch[mine])], pixels[len(batch[mine]) :]
+                images = self._images(ours, seed * len(rows) + start, mine, len(batch))
+                target, present = (self._there(t[batch[mine]]) for t in (self.target, self.weight))
+                last = start + settings.batch_size >= len(rows)
                 begun = time.perf_counter()
-                with self._autocast():
-                    output = self.network(images)
-                loss = self.loss(output, target, present) / labels_seen
-                (self.scaler.scale(loss) if self.scaler else loss).backward()
+                with self._among(mine, len(batch), last):
+                    with self._autocast():
+                        output = self.network(images)
+                    loss = self.loss(output, target, present) / labels_seen
+                    everyones = loss * self.ranks.count  # of which the mean over processes is taken
+                    (self.scaler.scale(everyones) if self.scaler else everyones).backward()
                 self.loss_sum += loss.detach()
-                if start + settings.batch_size >= len(rows):
+                if last:
                     self._update()
                 self.computed += time.perf_counter() - begun
         except torch.cuda.OutOfMemoryError:
             raise InputError(f"out of GPU memory at --batch-size {settings.batch_size}; --accumulate N takes N smaller "
                              "batches per step") from None  # fmt: skip
+        except RuntimeError as error:
+            if not (settings.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
+                raise
+            raise InputError(f"torch cannot compile {settings.arch} here ({str(error).splitlines()[0]}); leave out "
+                             "--compile") from None  # fmt: skip
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -334,13 +447,24 @@ class Run:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _images(self, pixels: np.ndarray, seed: int | None = None):
-        """The network's input; augmented where there is a seed."""
+    @contextlib.contextmanager
+    def _among(self, mine: slice, batch: int, last: bool) -> Iterator[None]:
+        """Where several processes share a batch: what they do is what one would do, and gradients meet at the last."""
+        if self.ranks.count == 1:
+            yield
+            return
+        from chextools.training.batchwide import Batchwide
+
+        with Batchwide(mine, batch), contextlib.nullcontext() if last else self.network.no_sync():
+            yield
+
+    def _images(self, pixels: np.ndarray, seed: int | None = None, mine: slice | None = None, batch: int | None = None):
+        """The network's input; augmented where there is a seed, as rows `mine` of a batch."""
         import torch
 
         moved = self._there(torch.from_numpy(pixels))
         if seed is not None:
-            moved = augment.apply(moved, self.settings.augmentation, seed % (1 << 63))
+            moved = augment.apply(moved, self.settings.augmentation, seed % (1 << 63), mine, batch)
         images = inference.normalise(moved, checkpoints.MEAN, checkpoints.STD)
         return images.to(memory_format=torch.channels_last) if self.settings.channels_last else images
 
@@ -355,8 +479,16 @@ class Run:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.amp)
         return torch.autocast(self.device.type, kind) if kind else contextlib.nullcontext()
 
+    def _loss_sums(self):
+        """Sums of the losses since the last row, by process."""
+        import torch
+
+        sums = torch.zeros(self.ranks.count, device=self.device)
+        sums[self.ranks.rank] = self.loss_sum
+        return self.ranks.total(sums)
+
     def _check_finite(self) -> None:
-        if not math.isfinite(float(self.loss_sum)):
+        if not math.isfinite(float(self._loss_sums().sum())):
             raise InputError(f"the loss is not finite by step {self.step}: try a lower --lr, --warmup or --clip")
 
     # Validation
@@ -375,7 +507,7 @@ class Run:
         improved = better(value, self.ranked)
         self.stale = 0 if improved or not self.ranked else self.stale + 1
         head = {"step": self.step, "epoch": round(self.step * self.order.per_step / self.order.n, 4),
-                "loss": float(self.loss_sum) / max(self.loss_count, 1)}  # fmt: skip
+                "loss": float(self._loss_sums().sum()) / max(self.loss_count, 1)}  # fmt: skip
         ranked = self.folder.add(self._checkpoint(head | found), self.ranked, value)
         kept = {entry["step"]: entry["name"] for entry in ranked[: self.folder.keep]}
         name = kept.get(self.step)
@@ -399,13 +531,15 @@ class Run:
         size, n = self.settings.batch_size, len(self.valid.records)
         rows = [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
         self.model.eval()
-        outputs = []
-        with torch.inference_mode():
-            for _, pixels in Ahead(self.valid_images, rows, self.jobs):
+        columns = len(checkpoints.output_names(self.labelling.tasks, self.labelling.policy))
+        output = torch.zeros(n, columns, dtype=torch.float32)
+        with torch.inference_mode(), self._kept():
+            for batch, pixels in Ahead(self.valid_images, rows, self.jobs, self._share):
                 if stop():
                     return None
-                outputs.append(self.model(self._images(pixels)).float().cpu())
-            output = torch.cat(outputs)
+                if len(pixels):
+                    output[self._share(batch)] = self.model(self._images(pixels)).float().cpu()
+            self.ranks.total(output)  # where another has an image we have 0
             target, weight = self._there(self.valid_target), self._there(self.valid_weight)
             loss = float(self.loss(self._there(output), target, weight)) / max(float(self.valid_weight.sum()), 1.0)
             score = checkpoints.logits(output, self.labelling.tasks, self.labelling.policy).sigmoid().numpy()
@@ -430,14 +564,16 @@ class Run:
         )  # fmt: skip
 
     def _save(self) -> None:
+        loss_sum = self._loss_sums().cpu()
         state = {"finished": self.finished, "step": self.step, "rows": self.rows, "data": self.digest}
         if not self.finished:
             state |= {
                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict() if self.scaler else None, "loss_sum": self.loss_sum.cpu(),
+                "scaler": self.scaler.state_dict() if self.scaler else None, "loss_sum": loss_sum,
                 "loss_count": self.loss_count, "stale": self.stale, "ranked": self.ranked,
             }  # fmt: skip
         self.folder.save(state)
+        self.ranks.any(False)  # nobody goes on, or ends, before it is saved
 
 
 class _Clock:
@@ -459,10 +595,9 @@ class _Clock:
                 "step_share": round(share, 4)}  # fmt: skip
 
 
-def fields() -> list[str]:
-    """Names of the settings, augmentation's among them: the options of a run that decide its weights."""
-    own = [field.name for field in dataclasses.fields(Settings) if field.name != "augmentation"]
-    return own + [field.name for field in dataclasses.fields(Augmentation)]
+def named(sources: Sequence[str]) -> str:
+    """Inputs, for messages."""
+    return ", ".join("stdin" if source == "-" else source for source in sources)
 
 
 def _mean(values: dict[str, float | None]) -> float | None:

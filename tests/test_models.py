@@ -11,7 +11,7 @@ import torch
 
 from chextools import models
 from chextools.errors import InputError
-from chextools.models import checkpoints, weights
+from chextools.models import checkpoints, names, weights
 
 # One of each family of heads; the small one of each
 FAMILIES = (
@@ -39,6 +39,21 @@ def test_architectures_are_torchvisions_classifiers():
         models.build("densenet12", 1)
     with pytest.raises(InputError, match="vit_b_32 cannot take images of 100 x 100"):
         models.build("vit_b_32", 1, 100)
+
+
+def test_names_are_known_without_importing_them():
+    import torchvision
+
+    if names.VERSION == tuple(map(int, torchvision.__version__.split(".")[:2])):
+        assert list(names.TORCHVISION) == sorted(models.architectures())
+    with pytest.raises(InputError, match="unknown architecture 'densenet12'.*did you mean 'densenet121'"):
+        models.check_name("densenet12")
+    models.check_name("timm/inception_v4")
+
+
+def test_a_newer_torchvision_may_know_more(monkeypatch):
+    monkeypatch.setattr(names, "VERSION", (0, 1))
+    models.check_name("densenet12")
 
 
 def small(outputs: int = 2, seed: int = 0) -> torch.nn.Module:

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import launcher
+from conftest import launcher, run
 from PIL import Image
 
 from chextools import files, train
@@ -26,6 +27,7 @@ from chextools.records import Located
 from chextools.training import augment, labels, optimiser
 from chextools.training.folder import RunFolder
 from chextools.training.pixels import Images, Order
+from chextools.training.ranks import ALONE
 
 SMALL = ("--arch", "shufflenet_v2_x0_5", "--size", "32", "--batch-size", "4", "--device", "cpu")
 SHORT = (*SMALL, "--steps", "6", "--checkpoint-every", "2", "--keep", "2")
@@ -185,10 +187,21 @@ def test_weights_of_a_run_begin_another(training, tmp_path):
     assert result.code == 1 and "a checkpoint of shufflenet_v2_x0_5, not of squeezenet1_1" in result.err
 
 
+def test_tensorboard(training, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = rows_of(training("RUN", "--tensorboard", tmp_path / "board"))
+    board = EventAccumulator(str(tmp_path / "board"))
+    board.Reload()
+    assert [scalar.step for scalar in board.Scalars("auroc/Edema")] == [row["step"] for row in rows]
+    assert [s.value for s in board.Scalars("loss")] == pytest.approx([row["loss"] for row in rows])
+
+
 # Interrupted is not lost
 
 
-def run_of(xrays, folder, **settings) -> train.Run:
+def run_of(xrays, folder, ranks=ALONE, **settings) -> train.Run:
     """A run with dropout, batch normalisation and momentum, in this process."""
     from chextools import datasets
 
@@ -198,11 +211,12 @@ def run_of(xrays, folder, **settings) -> train.Run:
     names = ("train.csv", "valid.csv")
     data, valid = (train.read(datasets.read_all([str(xrays / name)], None), name) for name in names)
     labelling = train.label(data, valid, settings)
-    run_folder = RunFolder(folder, settings.keep, settings.ensemble)
+    run_folder = RunFolder(folder, settings.keep, settings.ensemble, ranks.leads)
     resumed = folder.exists()
-    run = train.Run(settings, labelling, data, valid, run_folder, "cpu", 1, resumed)
+    run = train.Run(settings, labelling, data, valid, run_folder, "cpu", 1, resumed, ranks)
     if not resumed:
         run_folder.start({})
+        run_folder.unlock()
     return run
 
 
@@ -400,11 +414,60 @@ def test_a_loss_that_is_not_finite_ends_it(training):
     one_line(training("RUN", "--lr", "1e30", "--optimizer", "sgd"), "the loss is not finite", "try a lower --lr")
 
 
-def test_checks_come_before_torch():
-    """The answer to a slip does not wait for seconds of imports."""
-    code = ("import sys; from chextools.cli.train import command; import chextools.train\n"
-            "sys.exit('torch' in sys.modules)")  # fmt: skip
-    assert subprocess.run([launcher("chex-train")[0], "-c", code], cwd=files.Path(__file__).parents[1]).returncode == 0
+@pytest.mark.parametrize("options", [("--arch", "densenet12"), ("--task", "Edemas"), ("--weights", "no/such.pt")])
+def test_checks_come_before_torch(xrays, tmp_path, options):
+    """The answer to a slip does not wait for seconds of imports: it comes where there is no torch."""
+    for module in ("torch", "torchvision"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported')\n")
+    result = run("chex-train", xrays / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *options,
+                 env=os.environ | {"PYTHONPATH": str(tmp_path)})  # fmt: skip
+    assert result.returncode == 1 and options[1].encode() in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith(b"chex-train: error: ") and not (tmp_path / "RUN").exists()
+
+
+def copied(xrays, tmp_path):
+    """The X-rays, to be damaged."""
+    shutil.copytree(xrays, tmp_path / "xrays")
+    return tmp_path / "xrays"
+
+
+def test_images_that_are_not_whole_are_listed(cli, xrays, tmp_path):
+    """By their headers and ends: nothing is decoded."""
+    folder = copied(xrays, tmp_path)
+    paths = sorted(folder.rglob("*.png"))
+    paths[2].write_bytes(paths[2].read_bytes()[:-200])
+    paths[5].write_bytes(b"no image")
+    paths[7].write_bytes(b"")
+    result = cli("chex-train", folder / "train.csv", "--valid", folder / "valid.csv", "-o", tmp_path / "RUN", *SMALL)
+    name = "study1/view1_frontal.png"
+    one_line(result, "train.csv: 3 of 16 images cannot be read: ", f"patient002/{name}: truncated",
+             f"patient005/{name}: not an image", f"patient007/{name}: an empty file")  # fmt: skip
+    assert not (tmp_path / "RUN").exists()
+
+
+@pytest.mark.parametrize("patient", [4, 20], ids=["training", "validation"])
+def test_an_image_damaged_inside_ends_training_but_loses_nothing(xrays, tmp_path, patient):
+    """What only decoding finds comes to light in the middle of things; mended, the run goes on to the same weights."""
+    folder = copied(xrays, tmp_path)
+    path = folder / f"patient{patient:03}/study1/view1_frontal.png"
+    good = path.read_bytes()
+    expected = [row for row in run_of(folder, tmp_path / "A").events() if row]
+    path.write_bytes(good[:60] + b"damage" + good[66:])
+    with pytest.raises(InputError, match=f"{path}: "):
+        list(run_of(folder, tmp_path / "B").events())
+    assert (tmp_path / "B/resume.pt").exists()
+    path.write_bytes(good)
+    rows = [row for row in run_of(folder, tmp_path / "B").events() if row]
+    assert without_times(rows) == without_times(expected) and contents(tmp_path / "A") == contents(tmp_path / "B")
+
+
+def test_two_processes_in_one_run(cli, training, xrays, tmp_path):
+    assert training("RUN", "--max-time", "0").code == 75
+    folder = RunFolder(tmp_path / "RUN", 1, 1)
+    folder.lock()
+    one_line(training("RUN", "--resume"), "RUN: another chex-train is at work here")
+    folder.unlock()
+    assert training("RUN", "--resume").code == 0
 
 
 # Parts
@@ -500,8 +563,9 @@ def test_decoded_images_are_kept(xrays, monkeypatch):
     assert (images.take(np.array([0])) == first[:1]).all()
 
 
-def test_records_without_labels_are_refused():
-    good = Located("x:1", {"id": "a", "image": __file__, "labels": {"Edema": 1}})
+def test_records_without_labels_are_refused(xrays):
+    image = str(xrays / "patient000/study1/view1_frontal.png")
+    good = Located("x:1", {"id": "a", "image": image, "labels": {"Edema": 1}})
     with pytest.raises(InputError, match="^x: no labels"):
         train.read([Located("x:1", good.record | {"labels": {}})], "x")
     assert train.read([good], "x").records[0]["labels"] == {"Edema": 1}

@@ -186,6 +186,13 @@ def stopped_early() -> NoReturn:
     raise click.exceptions.Exit(75) from None
 
 
+def only_errors() -> None:
+    """From here on as if -q had been given."""
+    import logging
+
+    logging.getLogger("chextools").setLevel(logging.ERROR)
+
+
 class Tally:
     """Passes records on, says which failed, and in the end fails if any did."""
 

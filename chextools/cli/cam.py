@@ -27,19 +27,20 @@ class BatchSize(click.ParamType):
 
 
 class Baseline(click.ParamType):
-    """What occlusion puts in place of a window."""
+    """What stands for an image in which there is nothing to see."""
 
-    name = "mean|black|white|GREY"
+    names = ("zero", "mean", "blur", "black", "white")
+    name = "|".join([*names, "GREY"])
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
-        if value in ("mean", "black", "white"):
+        if value in self.names:
             return str(value)
         try:
             grey = float(str(value))
         except ValueError:
             grey = -1.0
         if not 0 <= grey <= 1:
-            self.fail(f"{value!r} is not mean, black, white, or a grey level from 0 to 1.", param, ctx)
+            self.fail(f"{value!r} is not {', '.join(self.names)}, or a grey level from 0 to 1.", param, ctx)
         return grey
 
 
@@ -57,12 +58,20 @@ class Baseline(click.ParamType):
               help="Side of occlusion's window in the network's input. [default: an eighth of it]")
 @click.option("--stride", type=click.IntRange(1), metavar="PIXELS",
               help="Step of occlusion's window. [default: half the window]")
-@click.option("--baseline", type=Baseline(), default="mean", show_default=True,
-              help="What occlusion puts there: the mean of the network's normalisation, or a grey level from 0 to 1.")
+@click.option("--baseline", type=Baseline(), default="zero", show_default=True,
+              help="What stands for nothing to see, in occlusion, ig and deeplift: the network's zero, the image's "
+              "mean, the image blurred, or a grey level from 0 to 1.")
+@click.option("--steps", type=click.IntRange(1, 10000), default=50, show_default=True,
+              help="Points of ig between baseline and image.")
+@click.option("--rule", type=click.Choice(["epsilon-plus", "epsilon", "gradient-input"]), default="epsilon-plus",
+              show_default=True, help="How lrp shares relevance out.")
+@click.option("--samples", type=click.IntRange(1, 10000), default=50, show_default=True,
+              help="Noisy copies of smoothgrad.")
+@options.sign()
 @click.option("--ensemble", type=click.Choice(["mean"]), default="mean", show_default=True,
               help="How several checkpoints become one.")
 @click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
-              help="Images, or occluded copies of one, at once.")
+              help="Images at once, or copies of one in occlusion, ig and smoothgrad.")
 @options.output_format(["npz", "pickles"], "Our files, or also the study's ID_TASK_map.pkl.")
 @options.device()
 @options.root()
@@ -74,8 +83,9 @@ class Baseline(click.ParamType):
 @options.shard()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, checkpoints, output, method, tasks, layer, window, stride, baseline, ensemble, batch_size,
-            output_format, device, root, null, seed, force, resume, jobs, shard, fail_fast):  # fmt: skip
+def command(context, inputs, checkpoints, output, method, tasks, layer, window, stride, baseline, steps, rule, samples,
+            sign, ensemble, batch_size, output_format, device, root, null, seed, force, resume, jobs, shard,
+            fail_fast):  # fmt: skip
     """Explain X-rays: saliency heatmaps of every task, from one pass.
 
     IMAGES: CheXpert's or NIH's CSV, a folder, images, a pack, or records (JSON Lines; - for stdin, which may also hold
@@ -92,7 +102,7 @@ def command(context, inputs, checkpoints, output, method, tasks, layer, window, 
     from chextools.models.checkpoints import select
     from chextools.parallel import default_jobs
 
-    settings = cam.Settings(method, layer, window, stride, baseline, seed)
+    settings = cam.Settings(method, layer, window, stride, baseline, steps, rule, samples, seed, sign)
     select(checkpoints)  # before torch is imported, which takes seconds
     target = cam.Target(check_folder(output), output_format == "pickles", force, resume)
     items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
@@ -118,10 +128,11 @@ def _check_options(context: click.Context, inputs: tuple[str, ...]) -> None:
         raise click.UsageError("--null is about paths on stdin")
     if given["layer"] and not method.needs_layer:
         raise click.UsageError(f"--layer is for methods that look at one, not {method.name}")
-    for name in ("window", "stride", "baseline"):
+    for name in ("window", "stride", "baseline", "steps", "rule", "samples"):
         source = context.get_parameter_source(name)
         if source is click.core.ParameterSource.COMMANDLINE and name not in method.options:
-            raise click.UsageError(f"--{name} is for --method occlusion")
+            others = " or ".join(other.name for other in METHODS.values() if name in other.options)
+            raise click.UsageError(f"--{name} is for --method {others}")
     if given["window"] and given["stride"] and given["stride"] > given["window"]:
         raise click.UsageError("--stride is larger than --window: pixels would be left out")
     if method.name == "mean" and given["shard"]:

@@ -12,12 +12,6 @@ chex-train train.csv --valid valid.csv -o RUN --weights imagenet --uncertain one
 for lr in 1e-3 1e-4; do chex-train --config RUN/config.json --lr $lr -o run-$lr; done
 """
 
-# Options that are not replayed by --config: where a run is, and how this part of it is run
-OF_THIS_RUN = {"output", "resume", "config", "max_time"}
-# Options that may differ when a run is resumed: they change no weights
-FREE = OF_THIS_RUN | {"jobs", "device", "tensorboard"}
-
-
 class Duration(click.ParamType):
     """[[HH:]MM:]SS, in seconds."""
 
@@ -108,88 +102,47 @@ def command(context, inputs, **_):
     import time
 
     start = time.monotonic()
-    given = _given(context)
-    if not given["output"]:
-        raise click.UsageError("Missing option '-o' / '--output'.")
-    if not given["valid"]:
-        raise click.UsageError("Missing option '--valid'.")
-    inputs = given["inputs"] = given["inputs"] or list(base.default_inputs(context, inputs))
-    if given["valid"] == "-" and "-" in inputs:
-        raise click.UsageError("TRAIN and --valid cannot both be stdin")
-
-    from chextools import datasets, train
-    from chextools.errors import MissingExtra
-    from chextools.inputs import open_input
-    from chextools.parallel import default_jobs
+    from chextools import train
     from chextools.records import dumps
-    from chextools.training import board
-    from chextools.training.augment import Augmentation
-    from chextools.training.folder import RunFolder, check_new, is_run
+    from chextools.training import board, ranks
 
-    resumed = given["resume"] and is_run(given["output"])
-    if not resumed:
-        check_new(given["output"])
-    if given["tensorboard"] and not board.available():
-        raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
-    if given["weights"] not in (None, "imagenet"):
-        open_input(given["weights"]).close()
-    changes = Augmentation(*(given[name] for name in Augmentation.__dataclass_fields__))
-    values = {name: given[name] for name in train.fields() if name not in Augmentation.__dataclass_fields__}
-    values |= {name: tuple(values[name]) for name in ("tasks", "uncertain", "missing")}
-    settings = train.Settings(**values, augmentation=changes)
-    data, valid = (
-        train.read(datasets.read_all(sources, base.stdin(), root=given["root"]), _named(sources))
-        for sources in (inputs, [given["valid"]])
-    )
-    labelling = train.label(data, valid, settings)
-    folder = RunFolder(given["output"], settings.keep, settings.ensemble)
-    with base.stopping(given["max_time"] and start + given["max_time"]) as stop:
-        jobs = given["jobs"] or default_jobs()
-        run = train.Run(settings, labelling, data, valid, folder, given["device"], jobs, resumed)
-        if not resumed:
-            recorded = given.keys() - OF_THIS_RUN
-            folder.start({p.name: given[p.name] for p in context.command.params if p.name in recorded})
-        with base.output(None) as write, board.writer(given["tensorboard"]) as draw:
-            for row in filter(None, base.progress(run.events(stop), "steps")):
-                draw(row)
-                write(dumps(row) + "\n")
+    options = _options(context, inputs)
+    with ranks.found() as ours:
+        if not ours.leads:
+            base.only_errors()
+        plan = train.prepare(options, base.stdin(), ours)
+        with base.stopping(options["max_time"] and start + options["max_time"]) as stop, plan.run() as run:
+            with base.output(None) as write, board.writer(options["tensorboard"] if ours.leads else None) as draw:
+                for row in filter(None, base.progress(run.events(stop), "steps")):
+                    draw(row)
+                    write(dumps(row) + "\n")
     if not run.finished:
         base.stopped_early()
 
 
-def _given(context: click.Context) -> dict:
-    """All options: as given, else as in the run that is resumed or the --config, else the default."""
+def _options(context: click.Context, inputs: tuple[str, ...]) -> dict:
+    """All options, from the command line and the config.json that it replays."""
     from chextools.errors import InputError
-    from chextools.tasks import hint
-    from chextools.training.folder import CONFIG, is_run, read_config
+    from chextools.training.config import replayed
 
-    values = dict(context.params)
-    parameters = {parameter.name: parameter for parameter in context.command.params}
-    on_line = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"} - {"inputs"}
-    on_line |= {"inputs"} if values["inputs"] else set()
-    resumed = values["resume"] and values["output"] and is_run(values["output"])
-    path = f"{values['output']}/{CONFIG}" if resumed else values["config"]
-    for name, value in (read_config(path) if path else {}).items():
-        if name not in values or name in OF_THIS_RUN:
-            raise InputError(f"{path}: unknown option {name!r}{hint(name, values)}")
+    parameters = {p.name: p for p in context.command.params if p.name in context.params}
+    given = {name for name in parameters if context.get_parameter_source(name).name == "COMMANDLINE"}
+    given -= set() if inputs else {"inputs"}
+
+    def parse(name: str, value: object) -> object:
         try:
-            value = value if name == "inputs" else parameters[name].process_value(context, value)
+            return value if name == "inputs" else parameters[name].process_value(context, value)
         except click.BadParameter as error:
-            raise InputError(f"{path}: {name}: {error.format_message()}") from None
-        if name not in on_line:
-            values[name] = value
-        elif resumed and name not in FREE and _plain(value) != _plain(values[name]):
-            raise InputError(f"{values['output']}: its {name.replace('_', '-')} is {_plain(value)!r}, not "
-                             f"{_plain(values[name])!r}: leave it out, or begin another run")  # fmt: skip
-    return {name: _plain(value) for name, value in values.items()}
+            raise InputError(error.format_message()) from None
 
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _named(sources: list[str]) -> str:
-    return ", ".join("stdin" if source == "-" else source for source in sources)
+    options = replayed({name: context.params[name] for name in parameters}, given, parse)
+    for name, letter in (("output", "'-o' / '--output'"), ("valid", "'--valid'")):
+        if not options[name]:
+            raise click.UsageError(f"Missing option {letter}.")
+    options["inputs"] = options["inputs"] or list(base.default_inputs(context, inputs))
+    if options["valid"] == "-" and "-" in options["inputs"]:
+        raise click.UsageError("TRAIN and --valid cannot both be stdin")
+    return options
 
 
 def main() -> None:

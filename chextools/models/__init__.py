@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import re
 from typing import TYPE_CHECKING
 
 from chextools.errors import InputError, MissingExtra
+from chextools.models import names
 from chextools.tasks import hint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from torch import nn
 
@@ -25,14 +31,32 @@ def architectures() -> list[str]:
     return models.list_models(module=models)
 
 
+def check_name(arch: str) -> None:
+    """`check_architecture`, as far as it can be known without importing torchvision: a newer one may know more."""
+    if arch.startswith(_TIMM):
+        _check_timm(arch)
+    elif arch not in names.TORCHVISION and _installed("torchvision") <= names.VERSION:
+        raise _unknown(arch, names.TORCHVISION)
+
+
 def check_architecture(arch: str) -> None:
     """Raise InputError, with the closest name, for one that torchvision does not know."""
     if arch.startswith(_TIMM):
         _timm(arch)
-        return
-    known = architectures()
-    if arch not in known:
-        raise InputError(f"unknown architecture {arch!r}{hint(arch, known)}; expected a classifier of torchvision")
+    elif arch not in (known := architectures()):
+        raise _unknown(arch, known)
+
+
+def _unknown(arch: str, known: Sequence[str], whose: str = "classifier of torchvision") -> InputError:
+    return InputError(f"unknown architecture {arch!r}{hint(arch.removeprefix(_TIMM), known)}; expected a {whose}")
+
+
+def _installed(package: str) -> tuple[int, ...]:
+    """Major and minor version; of a package that is not installed that of a future one, so that its import speaks."""
+    try:
+        return tuple(map(int, re.findall(r"\d+", importlib.metadata.version(package))[:2]))
+    except importlib.metadata.PackageNotFoundError:
+        return (1 << 20,)
 
 
 def build(arch: str, outputs: int, size: int = 224) -> nn.Module:
@@ -84,15 +108,18 @@ def build_empty(arch: str, outputs: int, size: int, state: dict[str, torch.Tenso
 
 def _timm(arch: str):
     """The module timm. Raises MissingExtra where it is not installed, InputError for a name that it does not know."""
-    try:
-        import timm
-    except ImportError:
-        raise MissingExtra(f"{arch} needs timm: pip install 'chextools[timm]'") from None
+    _check_timm(arch)
+    import timm
+
     known = timm.list_models()
-    name = arch.removeprefix(_TIMM)
-    if name not in known:
-        raise InputError(f"unknown architecture {arch!r}{hint(name, known)}; expected a model of timm")
+    if arch.removeprefix(_TIMM) not in known:
+        raise _unknown(arch, known, "model of timm")
     return timm
+
+
+def _check_timm(arch: str) -> None:
+    if importlib.util.find_spec("timm") is None:
+        raise MissingExtra(f"{arch} needs timm: pip install 'chextools[timm]'")
 
 
 def head(model: nn.Module) -> tuple[str, nn.Module]:

@@ -12,6 +12,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chextools.saliency.network import Network
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,9 @@ class Method:
     """A method by its name.
 
     module, function: where it is. needs_layer: whether it looks at one layer's feature maps. options: what it takes
-    beyond its three arguments. per_image: whether each image takes many passes through the network.
+    beyond its three arguments. per_image: whether each image takes many passes through the network. to_input: whether
+    gradients go back to the input, which takes memory. complete: whether its maps should sum to a logit, or to its
+    change from a baseline. exact: whether they must. partial: whether it is not defined for every network.
     """
 
     name: str
@@ -28,9 +35,21 @@ class Method:
     needs_layer: bool = False
     options: tuple[str, ...] = ()
     per_image: bool = False
+    to_input: bool = False
+    complete: bool = False
+    exact: bool = False
+    partial: bool = False
 
     def load(self) -> Callable:
-        return getattr(importlib.import_module(f"chextools.saliency.{self.module}"), self.function)
+        return getattr(self._imported(), self.function)
+
+    def check(self, network: Network, **options: object) -> None:
+        """Raise InputError if the method is not defined for a network."""
+        if self.partial:
+            self._imported().check(network, **options)
+
+    def _imported(self) -> ModuleType:
+        return importlib.import_module(f"chextools.saliency.{self.module}")
 
 
 METHODS = {
@@ -42,8 +61,15 @@ METHODS = {
         Method("layercam", "layercam", "layercam", needs_layer=True),
         Method("hirescam", "hirescam", "hirescam", needs_layer=True),
         Method("occlusion", "occlusion", "occlude", options=("window", "stride", "baseline", "batch"), per_image=True),
+        Method("ig", "ig", "integrated_gradients", options=("steps", "baseline", "batch"), per_image=True,
+               to_input=True, complete=True),
+        Method("deeplift", "deeplift", "deeplift", options=("baseline",), to_input=True, complete=True, exact=True,
+               partial=True),
+        Method("lrp", "lrp", "lrp", options=("rule",), to_input=True, complete=True, partial=True),
+        Method("smoothgrad", "smoothgrad", "smoothgrad", options=("samples", "seed", "batch"), per_image=True,
+               to_input=True),
         Method("random", "floors", "random", options=("seed",)),
         Method("centre", "floors", "centre"),
         Method("mean", "gradcam", "gradcam", needs_layer=True),  # then floors.mean_of_others
     )
-}
+}  # fmt: skip

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from chextools.errors import InputError
 from chextools.models.canonical import canonical, checked_layer, cut
+from chextools.models.folded import folded
 
 
 class Network:
@@ -22,8 +23,8 @@ class Network:
     combination: float32 [T, outputs] where logits are combinations of outputs, such as positive minus negative; None
         where they are the outputs. At most one 1 and one -1 in a row.
 
-    Nothing is remembered between calls. Results do not depend on the caller's autograd mode, autocast, or on whether
-    the network's parameters are frozen.
+    Nothing of an image is remembered between calls. Results do not depend on the caller's autograd mode, autocast, or
+    on whether the network's parameters are frozen.
     """
 
     def __init__(self, model: nn.Module, layer: str | None = None, combination: Tensor | None = None):
@@ -33,6 +34,7 @@ class Network:
         self._cut = cut(self.model, whole)
         self.layer = self._cut.layer
         self.combination = combination
+        self._folded: dict[bool, fx.GraphModule] = {}
         self.weights: Tensor | None = None
         if self._cut.linear is not None:
             linear = self._cut.linear
@@ -101,6 +103,27 @@ class Network:
                 (gradient,) = torch.autograd.grad(logits[:, task].sum(), leaf, retain_graph=place < len(tasks))
             yield self.spatial(gradient)
 
+    def folded(self, forward: bool = False) -> fx.GraphModule:
+        """All of the network, BatchNorm folded (see `models.folded`); made once."""
+        if forward not in self._folded:
+            with plainly():
+                self._folded[forward] = folded(self.model, forward=forward)
+        return self._folded[forward]
+
+    def whole(self, images: Tensor) -> Tensor:
+        """Logits [N, T] without a graph, by the folded network."""
+        with plainly(), torch.no_grad():
+            return self._logits(self.folded()(images))
+
+    def graph(self, images: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(a leaf that is the images, logits [N, T]): the graph reaches from the logits to the input.
+
+        run: runs the folded network with rules of its own; None for the gradient.
+        """
+        with plainly(), torch.enable_grad():
+            leaf = _usable(images).detach().requires_grad_()
+            return leaf, self._logits((run or self.folded())(leaf))
+
     def _logits(self, outputs: Tensor) -> Tensor:
         if self.combination is None:
             return outputs
@@ -119,6 +142,7 @@ class Once:
     def __init__(self, network: Network, images: Tensor):
         self._network, self._images = network, images
         self._values: tuple | None = None
+        self._known: Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
@@ -139,8 +163,21 @@ class Once:
     def _gradients(self, *arguments: Any) -> Iterator[Tensor]:
         return self._network._gradients(*arguments)
 
+    def graph(self, images: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        leaf, logits = self._network.graph(images, run)
+        if images is self._images:
+            self._known = logits.detach()
+        return leaf, logits
+
+    def whole(self, images: Tensor) -> Tensor:
+        if images is self._images and self._known is not None:
+            return self._known
+        return self._network.whole(images)
+
     def logits(self) -> Tensor:
         """Logits [N, T] of the batch, without a graph."""
+        if self._known is not None:
+            return self._known
         with plainly(), torch.no_grad():
             return self.head(self.features(self._images))
 
@@ -152,6 +189,16 @@ def plainly() -> Iterator[None]:
         yield
 
 
+def input_gradients(leaf: Tensor, logits: Tensor, tasks: Sequence[int]) -> Iterator[Tensor]:
+    """The gradient of each task's logit with respect to the leaf that `graph` returns, [N,3,H,W] each.
+
+    One pass back per task: all of them as one batch took twice as long per task on a CPU.
+    """
+    for place, task in enumerate(tasks, 1):
+        with plainly():
+            yield torch.autograd.grad(logits[:, task].sum(), leaf, retain_graph=place < len(tasks))[0]
+
+
 def over_tasks(maps: Iterator[Tensor]) -> Tensor:
     """One map [N, h, w] per task to [N, K, h, w]."""
     return torch.stack(list(maps), dim=1)
@@ -160,5 +207,3 @@ def over_tasks(maps: Iterator[Tensor]) -> Tensor:
 def _usable(value: Any) -> Any:
     """A tensor that autograd may save: one made in inference mode may not."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
-
-

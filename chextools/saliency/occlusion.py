@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from chextools.saliency import baselines
 from chextools.saliency.network import Network, plainly
 
 
@@ -22,17 +23,16 @@ def occlude(
     *,
     window: int,
     stride: int,
-    baseline: float | Sequence[float] = 0.0,
+    baseline: baselines.Baseline = 0.0,
     batch: int = 8,
 ) -> Tensor:
     """Maps [N, K, H, W] at the input's resolution, signed: logit as it is less logit occluded.
 
-    window, stride: in pixels of the input. baseline: what replaces it, after normalisation; one number or one per
-    channel, so that 0 is the mean grey of the normalisation, not black. batch: occluded images at once.
+    window, stride: in pixels of the input. baseline: what replaces it, see `baselines`. batch: occluded images at once.
     """
     tasks = list(tasks)
     with torch.no_grad():
-        fill = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).expand(3)[:, None, None]
+        fill = baselines.of(baseline, images).expand_as(images)
         whole = model(images)[:, tasks]
         size = images.shape[2:]
         boxes = list(windows(size[0], size[1], window, stride))
@@ -44,8 +44,8 @@ def occlude(
         for start in range(0, len(jobs), batch):
             part = jobs[start : start + batch]
             occluded = images[[n for n, _ in part]]
-            for row, (_, (top, bottom, left, right)) in enumerate(part):
-                occluded[row, :, top:bottom, left:right] = fill
+            for row, (n, (top, bottom, left, right)) in enumerate(part):
+                occluded[row, :, top:bottom, left:right] = fill[n, :, top:bottom, left:right]
             logits = model(occluded)[:, tasks]
             for row, (n, (top, bottom, left, right)) in enumerate(part):
                 total[n, :, top:bottom, left:right] += (whole[n] - logits[row])[:, None, None]

@@ -34,10 +34,13 @@ class Augmentation:
         return bool(self.brightness or self.contrast)
 
 
-def apply(pixels: torch.Tensor, how: Augmentation, seed: int) -> torch.Tensor:
+def apply(
+    pixels: torch.Tensor, how: Augmentation, seed: int, mine: slice | None = None, batch: int | None = None
+) -> torch.Tensor:
     """Images [N, H, W] of values 0 to 255, changed: float32, or as they are where nothing is to be changed.
 
-    What is drawn depends on the seed alone, not on the device. What comes into view is black.
+    What is drawn depends on the seed alone, not on the device. What comes into view is black. Of images that are rows
+    `mine` of a `batch`, each is changed as it would be in the whole.
     """
     import torch
     from torch.nn import functional
@@ -46,7 +49,8 @@ def apply(pixels: torch.Tensor, how: Augmentation, seed: int) -> torch.Tensor:
         return pixels
     n = len(pixels)
     generator = torch.Generator().manual_seed(seed)
-    drawn = (torch.rand(7, n, generator=generator) * 2 - 1).to(pixels.device, non_blocking=True)
+    drawn = (torch.rand(7, batch or n, generator=generator, dtype=torch.float32) * 2 - 1)[:, mine or slice(n)]
+    drawn = drawn.to(pixels.device, non_blocking=True)
     pixels = pixels.to(torch.float32)
     if how.moves:
         angle = drawn[0] * math.radians(how.rotate)

@@ -11,6 +11,7 @@ Files are written whole and to the disk, resume.pt last: what it knows of is the
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,51 +27,81 @@ STATE = "chextools training state 1"
 
 
 class RunFolder:
-    """One run's folder. `keep` checkpoints are kept, of which `ensemble` make up each task's ensemble."""
+    """One run's folder. `keep` checkpoints are kept, of which `ensemble` make up each task's ensemble.
 
-    def __init__(self, path: str | os.PathLike, keep: int, ensemble: int):
-        self.path, self.keep, self.ensemble = Path(path), keep, ensemble
+    writes: whether this process writes to it; of several that share a run, one does.
+    """
+
+    def __init__(self, path: str | os.PathLike, keep: int, ensemble: int, writes: bool = True):
+        self.path, self.keep, self.ensemble, self.writes = Path(path), keep, ensemble, writes
+        self._lock = None
 
     def start(self, config: Mapping) -> None:
-        """Make the folder, with its config.json."""
+        """Make the folder, with its config.json, and lock it."""
+        if not self.writes:
+            return
+        check_new(self.path)
         make_folder(self.path)
         with atomic(self.path / CONFIG, sync=True) as stream:
             stream.write(json.dumps(config, indent=2).encode() + b"\n")
+        self.lock()
+
+    def lock(self) -> None:
+        """Keep a second run out until `unlock`; where the file system has no locks, users must."""
+        if not self.writes:
+            return
+        try:
+            self._lock = open(self.path / CONFIG, "r+b")
+            fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{self.path}: another chex-train is at work here") from None
+        except OSError:
+            pass
+
+    def unlock(self) -> None:
+        if self._lock:
+            self._lock.close()
 
     def add(self, checkpoint: checkpoints.Checkpoint, ranked: list[dict], value: float | None) -> list[dict]:
         """Write a checkpoint where it is among the best by `value`, greater is better, and always as last.pt.
 
         ranked: the checkpoints there are, best first; returned with this one, those to be removed by `prune` too.
         """
-        import torch
-
         name = f"step-{checkpoint.step:06d}.pt"
         entry = {"name": name, "step": checkpoint.step, "value": value, "auroc": checkpoint.metrics.get("auroc", {})}
         ranked = sorted([*ranked, entry], key=_rank)
-        data = checkpoints.packed(checkpoints.content(checkpoint), torch)
         names = [LAST]
         if entry in ranked[: self.keep]:
             names.append(name)
         if entry is ranked[0]:
             names.append(BEST)
-        for file in names:
-            with atomic(self.path / file, force=True, sync=True) as stream:
-                stream.write(data)
         best = {
             task: [e["name"] for e in sorted(ranked[: self.keep], key=lambda e: _rank(e, task))[: self.ensemble]]
             for task in checkpoint.tasks
         }
-        checkpoints.write_ensemble(self.path / ENSEMBLE, best)
+        if self.writes:
+            self._write(checkpoint, names)
+            checkpoints.write_ensemble(self.path / ENSEMBLE, best)
         return ranked
+
+    def _write(self, checkpoint: checkpoints.Checkpoint, names: Sequence[str]) -> None:
+        import torch
+
+        data = checkpoints.packed(checkpoints.content(checkpoint), torch)
+        for name in names:
+            with atomic(self.path / name, force=True, sync=True) as stream:
+                stream.write(data)
 
     def prune(self, ranked: list[dict]) -> list[dict]:
         """Remove the checkpoints that are not among the best; those that are."""
-        for entry in ranked[self.keep :]:
+        for entry in ranked[self.keep :] if self.writes else ():
             (self.path / entry["name"]).unlink(missing_ok=True)
         return ranked[: self.keep]
 
     def save(self, state: Mapping) -> None:
         """Write the state to go on from."""
+        if not self.writes:
+            return
         import torch
 
         data = checkpoints.packed({"format": STATE, **state}, torch)

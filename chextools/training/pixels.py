@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from chextools import packs
+from chextools import images, packs
 from chextools.errors import InputError
 
 CACHE_BYTES = 2**30
 _SHOWN = 10
+_AT_ONCE = 256  # images that a thread looks at before it asks for more
 
 
 class Images:
@@ -43,13 +44,40 @@ class Images:
         return out
 
 
-def check_there(records: Sequence[dict], where: str) -> None:
-    """Raise InputError that lists the first ten images that are not there."""
-    missing = [r["image"] for r in records if "pack" not in r and not os.path.isfile(r["image"])]
-    if missing:
-        more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise InputError(f"{where}: {len(missing)} of {len(records)} images are missing: "
-                         f"{', '.join(missing[:_SHOWN])}{more} (--root says where they are)")  # fmt: skip
+def check_images(records: Sequence[dict], where: str, jobs: int) -> None:
+    """Raise InputError that lists the first ten images that are not there or, by header and end, not whole.
+
+    Nothing is decoded, so that all can be looked at before training; what stands in a pack was checked as it was made.
+    """
+    paths = [record["image"] for record in records if "pack" not in record]
+    parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
+    pool = ThreadPoolExecutor(jobs, "chextools-images")
+    missing, broken = [], []
+    try:
+        for part in pool.map(_problems, parts):
+            missing += part[0]
+            broken += part[1]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    for found, are, hint in ((missing, "are missing", " (--root says where they are)"), (broken, "cannot be read", "")):
+        if found:
+            more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise InputError(f"{where}: {len(found)} of {len(records)} images {are}: {', '.join(found[:_SHOWN])}"
+                             f"{more}{hint}")  # fmt: skip
+
+
+def _problems(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of images, those that are not there, and what is wrong with others."""
+    missing, broken = [], []
+    for path in paths:
+        try:
+            images.check(path, quick=True)
+        except InputError as error:
+            if os.path.isfile(path):
+                broken.append(str(error))
+            else:
+                missing.append(path)
+    return missing, broken
 
 
 class Order:
@@ -80,19 +108,24 @@ class Order:
 
 
 class Ahead:
-    """Batches of images in order, decoded by threads before they are asked for; `waited` counts the seconds lost."""
+    """Batches of images in order, decoded by threads before they are asked for; `waited` counts the seconds lost.
 
-    def __init__(self, images: Images, rows: Iterable[np.ndarray], jobs: int):
-        self.images, self.rows, self.jobs = images, rows, jobs
+    share: of a batch's rows those whose images are wanted.
+    """
+
+    def __init__(
+        self, images: Images, rows: Iterable[np.ndarray], jobs: int, share: Callable[[np.ndarray], np.ndarray]
+    ):  # fmt: skip
+        self.images, self.rows, self.jobs, self.share = images, rows, jobs, share
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows, uint8 [len(rows), size, size])."""
+        """(rows, uint8 [n, size, size] of the share of them)."""
         pool = ThreadPoolExecutor(self.jobs, "chextools-images")
         waiting: deque = deque()
         try:
             for rows in self.rows:
-                waiting.append((rows, pool.submit(self.images.take, rows)))
+                waiting.append((rows, pool.submit(self.images.take, self.share(rows))))
                 if len(waiting) > self.jobs + 1:
                     yield self._next(waiting)
             while waiting:

@@ -45,7 +45,7 @@ def _lesion(scene: Scene, severity: float, rng: np.random.Generator) -> list[Reg
     regions = []
     places: list[tuple[float, float]] = []
     for number in range(int(rng.choice([1, 1, 2, 3]))):
-        radius = (0.026 + 0.026 * severity) * rng.uniform(0.85, 1.15)
+        radius = (0.034 + 0.026 * severity) * rng.uniform(0.85, 1.15)
         for _ in range(40):  # beside the heart, the diaphragm and each other
             x, y = _lung(scene, int(rng.integers(2))).at(rng.uniform(0.2, 0.72), rng.uniform(0.15, 0.85))
             if _clear(scene, x, y, radius) and all(math.hypot(x - a, y - b) > 2.6 * radius for a, b in places):
@@ -123,7 +123,7 @@ def _atelectasis(scene: Scene, severity: float, rng: np.random.Generator) -> lis
     lung, regions = _lung(scene, side), []
     for k in range(int(rng.integers(1, 3))):
         x, y = lung.at(rng.uniform(0.35, 0.55), 0.90 - 0.13 * k - 0.04 * rng.random())
-        length, thick = 0.085 + 0.03 * severity, 0.0125 + 0.007 * severity
+        length, thick = 0.1 + 0.03 * severity, 0.019 + 0.009 * severity
         shape = scene.canvas.ellipse((x, y), (length, thick), rng.uniform(-0.3, 0.3))
         plate = np.clip(1.3 - shape, 0, 1) * lung.inside
         scene.dense += (0.7 + 0.4 * severity) * plate * (1 - 0.5 * scene.heart)
@@ -134,7 +134,7 @@ def _atelectasis(scene: Scene, severity: float, rng: np.random.Generator) -> lis
 def _pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> list[Region]:
     """Air between lung and wall: black, without vessels, behind the lung's thin white line."""
     canvas, lung = scene.canvas, _lung(scene, _side(rng))
-    width, low = 0.05 + 0.065 * severity, rng.uniform(0.55, 0.95)
+    width, low = 0.06 + 0.065 * severity, rng.uniform(0.55, 0.95)
     down = np.clip((canvas.y - lung.apex) / (low * (0.25 - lung.apex)), 0, 1)
     beside, above = width * (1 - down**2) - 0.004 - lung.depth(), lung.apex + 0.8 * width - canvas.y
     over = 0.5 * (beside + above + np.sqrt((beside - above) ** 2 + np.float32(0.03**2)))  # the greater one, rounded

@@ -1,0 +1,28 @@
+"""How far a map is from summing to what it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from chextools.saliency import baselines
+from chextools.saliency.network import Network, plainly
+
+TOLERANCE = 1e-3  # of the change in logit: methods that are exact must meet it
+
+
+@plainly()
+def completeness(
+    model: Network, images: Tensor, tasks: Sequence[int], maps: Tensor, baseline: baselines.Baseline | None = None
+) -> tuple[Tensor, Tensor]:
+    """(delta, change), float64 [N, K]: the sum of each map less the change in logit, and that change.
+
+    The change is from the baseline's logit to the image's; without a baseline it is the image's logit.
+    """
+    with torch.no_grad():
+        change = model.whole(images)[:, list(tasks)].double()
+        if baseline is not None:
+            change = change - model.whole(baselines.of(baseline, images))[:, list(tasks)].double()
+        return maps.sum((2, 3), dtype=torch.float64) - change, change

@@ -1,0 +1,57 @@
+"""The options of a run, by name: as given, or as a config.json has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from chextools.errors import InputError
+from chextools.tasks import hint
+from chextools.training.augment import Augmentation
+from chextools.training.folder import CONFIG, is_run, read_config
+
+# Options that are not replayed by --config: where a run is, and how this part of it is run
+OF_THIS_RUN = {"output", "resume", "config", "max_time"}
+# Options that may differ when a run is resumed: they change no weights
+FREE = OF_THIS_RUN | {"jobs", "device", "tensorboard"}
+
+
+def replayed(values: Mapping, given: Collection[str], parse: Callable[[str, object], object]) -> dict:
+    """All options: as given, else as in the run that is resumed or the --config, else the default; lists for tuples.
+
+    values: all options, with their defaults. given: names of those on the command line. parse: a value from the file,
+    as the command line would have it; raises InputError. Raises InputError where a run is resumed with other options.
+    """
+    values = dict(values)
+    resumed = values["resume"] and values["output"] and is_run(values["output"])
+    path = str(Path(values["output"], CONFIG)) if resumed else values["config"]
+    for name, value in (read_config(path) if path else {}).items():
+        if name not in values or name in OF_THIS_RUN:
+            raise InputError(f"{path}: unknown option {name!r}{hint(name, values)}")
+        try:
+            value = parse(name, value)
+        except InputError as error:
+            raise InputError(f"{path}: {name}: {error}") from None
+        if name not in given:
+            values[name] = value
+        elif resumed and name not in FREE and _plain(value) != _plain(values[name]):
+            raise InputError(f"{values['output']}: its {name.replace('_', '-')} is {_plain(value)!r}, not "
+                             f"{_plain(values[name])!r}: leave it out, or begin another run")  # fmt: skip
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def recorded(values: Mapping) -> dict:
+    """What of the options a config.json holds."""
+    return {name: value for name, value in values.items() if name not in OF_THIS_RUN}
+
+
+def settings(values: Mapping, kind: type):
+    """`chextools.train.Settings`, which is the kind, of the options."""
+    names = kind.__dataclass_fields__.keys() - {"augmentation"}
+    changes = Augmentation(*(values[name] for name in Augmentation.__dataclass_fields__))
+    plain = {name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names}
+    return kind(**plain, augmentation=changes)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

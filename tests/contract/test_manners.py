@@ -1,0 +1,103 @@
+"""Every command on a shared machine: in a group's folder, on one core, where HOME cannot be written and nobody can be
+reached; and no more cores than were granted (DESIGN 6 and 10).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+
+import pytest
+from cases import CASES
+from conftest import COMMANDS, launcher, need_tool
+from test_contract import taking_file
+
+from chextools import inference, parallel
+
+GROUP = 4321
+
+
+def watched(process: subprocess.Popen) -> tuple[int, int]:
+    """The most processes that it started, and threads that it ran, at once."""
+    children = threads = 0
+    while process.poll() is None:
+        try:
+            with open(f"/proc/{process.pid}/task/{process.pid}/children") as stream:
+                children = max(children, len(stream.read().split()))
+            threads = max(threads, len(os.listdir(f"/proc/{process.pid}/task")))
+        except FileNotFoundError:
+            pass
+        time.sleep(0.01)
+    return children, threads
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_10_a_guest_on_a_shared_machine(tmp_path, name):
+    case = CASES[name]
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    if os.getuid() == 0:
+        os.chown(shared, -1, GROUP)
+    group = shared.stat().st_gid
+    shared.chmod(0o2770)
+    words = [*launcher(name), *map(str, [*case.arguments, *case.options])]
+    words += ["-o", "out"] if name in taking_file() else []
+    alone = [need_tool("unshare"), "-n" if os.getuid() == 0 else "-rn"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        alone = []  # where namespaces are forbidden
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "SLURM_", "XDG_"))}
+    core = min(os.sched_getaffinity(0))
+    process = subprocess.Popen(
+        [*alone, *words, "-q"], cwd=shared, env=environment | {"HOME": "/proc/nobody", "PYTHONDONTWRITEBYTECODE": "1"},
+        umask=0o027, preexec_fn=lambda: os.sched_setaffinity(0, [core]), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    children, threads = watched(process)
+    assert (process.returncode, process.stderr.read()) == (0, b"")
+    process.stderr.close()
+    assert children == 0 and threads <= (8 if case.uses_torch else 3)
+    made = sorted(shared.rglob("*"))
+    assert made or "-o" not in words
+    for path in made:
+        found = path.stat()
+        assert found.st_gid == group, path
+        assert stat.S_IMODE(found.st_mode) == (0o2750 if path.is_dir() else 0o640), path
+
+
+@pytest.mark.parametrize("granted, cores", [
+    ({"SLURM_CPUS_PER_TASK": "2", "SLURM_CPUS_ON_NODE": "8"}, 2),
+    ({"SLURM_CPUS_ON_NODE": "6"}, 6),  # a batch script
+    ({"SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, 1),
+    ({"SLURM_CPUS_ON_NODE": "8", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}, 4),
+    ({"SLURM_CPUS_ON_NODE": "2", "SLURM_STEP_TASKS_PER_NODE": "4"}, 1),
+    ({"LOCAL_WORLD_SIZE": "2"}, 2),  # torchrun
+    ({"LOCAL_WORLD_SIZE": "8"}, 1),
+    ({}, 4),
+])  # fmt: skip
+def test_10_no_more_cores_than_granted(monkeypatch, granted, cores):
+    for variable in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_STEP_TASKS_PER_NODE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in granted.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(parallel, "_affinity", lambda: 64)
+    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 64)
+    assert parallel.default_jobs() == cores
+    monkeypatch.setattr(parallel, "_affinity", lambda: 1)
+    assert parallel.default_jobs() == 1
+
+
+def test_10_auto_says_that_it_is_the_cpu_and_how_much_of_it(monkeypatch, caplog):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(parallel, "_affinity", lambda: 64)
+    monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 64)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert inference.device("auto").type == "cpu"
+    assert caplog.messages == ["no GPU is available: running on the CPU with 3 threads"]
+    with inference.threads():
+        assert torch.get_num_threads() == 3

@@ -1,0 +1,271 @@
+"""chex-train on several processes: they learn what one would, agree on everything, and none waits for one that died."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import launcher
+from test_train import SHORT, contents, one_thread, run_of, without_times, xrays  # noqa: F401
+from torch import nn
+
+from chextools import inference, train
+from chextools.errors import InputError
+from chextools.training import augment, ranks
+from chextools.training.batchwide import Batchwide
+from chextools.training.ranks import ALONE, Ranks
+
+
+def together(count: int, folder: Path, function, *arguments) -> list:
+    """`function(ranks, ...)` in so many processes, forked to save their start-up; what each returns."""
+    meeting = f"file://{folder}/meeting-{time.monotonic_ns()}"
+    with ProcessPoolExecutor(count, multiprocessing.get_context("fork")) as pool:
+        those = [Ranks(rank, count, rank, meeting) for rank in range(count)]
+        return [future.result(120) for future in [pool.submit(_one, function, *arguments, r) for r in those]]
+
+
+def _one(function, *arguments):
+    try:
+        return function(*arguments)
+    finally:
+        with contextlib.suppress(AssertionError):
+            torch.distributed.destroy_process_group()
+
+
+# Who is who
+
+SRUN = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
+        "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "n[1-2]"}  # fmt: skip
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "::1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize("environment, expected", [
+    ({}, ALONE),
+    (SRUN, Ranks(3, 4, 1, "tcp://n1:12217")),
+    (SRUN | {"SLURM_STEP_NUM_NODES": "1"}, Ranks(3, 4, 1, "tcp://127.0.0.1:12217")),
+    (SRUN | {"MASTER_ADDR": "ib1", "MASTER_PORT": "99"}, Ranks(3, 4, 1, "tcp://ib1:99")),
+    (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ALONE),
+    ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, ALONE),  # a batch script, outside srun
+    (TORCHRUN, Ranks(1, 2, 1)),
+    (SRUN | TORCHRUN, Ranks(1, 2, 1)),  # torchrun under srun
+])  # fmt: skip
+def test_ranks_of_an_environment(environment, expected):
+    assert ranks.read(environment) == expected
+
+
+def test_ranks_that_make_no_sense():
+    with pytest.raises(InputError, match="^cannot tell which process this is: RANK, WORLD_SIZE, LOCAL_RANK must be"):
+        ranks.read(TORCHRUN | {"RANK": "first"})
+
+
+@pytest.mark.parametrize("nodes, first", [
+    ("n1", "n1"), ("n1,n2", "n1"), ("gpu[07-09,12],big1", "gpu07"), ("r[1-2]n[03,05].x", "r1n03.x"), ("a-b[2]", "a-b2"),
+])  # fmt: skip
+def test_the_first_host_of_slurms_short_form(nodes, first):
+    assert ranks.first_host(nodes) == first
+
+
+def test_shares_of_a_batch_make_up_the_whole():
+    for n in (1, 5, 16):
+        shares = [list(range(n))[Ranks(rank, 4).share(n)] for rank in range(4)]
+        assert sum(shares, []) == list(range(n)) and max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+# One batch
+
+
+class Everything(nn.Module):
+    """What looks at a whole batch, or draws random numbers for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False, momentum=0.3)
+        self.three = nn.BatchNorm1d(3, track_running_stats=False)
+
+    def forward(self, x):
+        from torchvision.ops import stochastic_depth
+
+        x = self.two(torch.relu(self.one(x)).square()) + stochastic_depth(x, 0.4, "row")
+        x = nn.functional.dropout(x.flatten(2), 0.3, self.training)
+        return self.three(x)
+
+
+def batchwide(batch, gradient, ours: Ranks) -> dict:
+    """Outputs and gradients of our part of a batch."""
+    ours.join(torch.device("cpu"))
+    torch.manual_seed(0)
+    mine = ours.share(len(batch))
+    network, x = Everything().double(), batch[mine].clone().requires_grad_()
+    with Batchwide(mine, len(batch)) if ours.count > 1 else contextlib.nullcontext():
+        output = network(x)
+        output.backward(gradient[mine])
+    weights = {name: p.grad for name, p in network.named_parameters()}
+    return {"output": output.detach(), "input": x.grad, "weights": weights, "state": dict(network.named_buffers())}
+
+
+def test_a_batch_on_three_processes_is_one_batch(tmp_path):
+    """In float64, where rounding is far below any mistake; five rows, so that shares differ."""
+    generator = torch.Generator().manual_seed(1)
+    batch, gradient = (torch.randn(5, 3, *shape, generator=generator, dtype=torch.float64) for shape in [(4, 2), (8,)])
+    batch[2] += 3
+    whole, parts = batchwide(batch, gradient, ALONE), together(3, tmp_path, batchwide, batch, gradient)
+    for key in ("output", "input"):
+        torch.testing.assert_close(torch.cat([part[key] for part in parts]), whole[key])
+    for name, expected in whole["weights"].items():
+        torch.testing.assert_close(sum(part["weights"][name] for part in parts), expected)
+    for part in parts:
+        torch.testing.assert_close(part["state"], whole["state"])
+    alone = batchwide(batch[:2], gradient[:2], ALONE)
+    assert (alone["output"] - whole["output"][:2]).abs().max() > 0.1  # it does matter
+
+
+def test_augmentation_of_a_part_is_that_of_the_whole():
+    pixels = torch.randint(0, 255, (5, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    how = augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True)
+    part = augment.apply(pixels[2:4], how, 7, slice(2, 4), 5)
+    torch.testing.assert_close(part, augment.apply(pixels, how, 7)[2:4])
+
+
+# Training
+
+NO_BATCH_NORM = {"arch": "squeezenet1_1", "steps": 4}  # with dropout
+BATCH_NORM = {"arch": "mobilenet_v3_small", "batch_size": 3, "accumulate": 2, "optimizer": "sgd", "clip": 0.5}
+AS_SHORT = {"arch": "shufflenet_v2_x0_5", "steps": 6, "keep": 2, "lr": 1e-4,
+            "augmentation": augment.Augmentation(5, 0.03, 0.05, 0.1, 0.1)}  # fmt: skip
+
+
+def trained(xrays, folder, settings: dict, stop_at: tuple | None, ours: Ranks = ALONE) -> tuple[list, bool]:  # noqa: F811
+    """Rows, and whether it came to its end. stop_at: (rank, step) at which one process wants to stop."""
+    run = run_of(xrays, folder, ranks=ours, **settings)
+    rows = [row for row in run.events(lambda: stop_at == (ours.rank, run.step)) if row]
+    return rows, run.finished
+
+
+def weights(folder) -> dict:
+    return torch.load(folder / "last.pt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("settings", [NO_BATCH_NORM, BATCH_NORM], ids=lambda s: s["arch"])
+def test_two_processes_follow_one(xrays, tmp_path, monkeypatch, settings):  # noqa: F811
+    """At the same batch, to rounding; in float64 where batch normalisation over a few tiny images blows it up."""
+    if settings is BATCH_NORM:
+        normalise = inference.normalise
+        monkeypatch.setattr(inference, "normalise", lambda *arguments: normalise(*arguments).double())
+        torch.set_default_dtype(torch.float64)
+    try:
+        expected, _ = trained(xrays, tmp_path / "ONE", settings, None)
+        (rows, _), (others, _) = together(2, tmp_path, trained, xrays, tmp_path / "TWO", settings, None)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert others == [] and len(rows) == len(expected) > 0
+    for row, of_one in zip(without_times(rows), without_times(expected)):
+        assert row.keys() == of_one.keys()
+        for name, value in row.items():
+            assert value == pytest.approx(of_one[name], rel=1e-5), name
+    one, two = weights(tmp_path / "ONE"), weights(tmp_path / "TWO")
+    moved = max((one[name] - value).abs().max() for name, value in weights(tmp_path / "TWO").items())
+    assert moved < 1e-6 and one.keys() == two.keys()
+
+
+def test_one_that_stops_stops_all_and_they_go_on_to_the_same_files(xrays, tmp_path):  # noqa: F811
+    """The second process alone is told to stop; three, as their sums could come in another order."""
+    settings = {"batch_size": 6, "steps": 4}
+    whole = together(3, tmp_path, trained, xrays, tmp_path / "A", settings, None)
+    for stop_at in ((1, 1), (2, 3)):
+        parts = together(3, tmp_path, trained, xrays, tmp_path / "B", settings, stop_at)
+        assert [finished for _, finished in parts] == [False] * 3
+    parts = together(3, tmp_path, trained, xrays, tmp_path / "B", settings, None)
+    assert without_times(parts[0][0]) == without_times(whole[0][0])
+    assert contents(tmp_path / "A") == contents(tmp_path / "B")
+
+
+def differing(xrays, folder, ours: Ranks) -> str:  # noqa: F811
+    """As on nodes that do not share a file system: each process has a folder of its own."""
+    if ours.leads:
+        trained(xrays, folder, NO_BATCH_NORM, (0, 2))
+    with pytest.raises(InputError) as error:
+        trained(xrays, folder / str(ours.rank) if ours.rank else folder, NO_BATCH_NORM, None, ours)
+    return str(error.value)
+
+
+def test_folders_that_differ_are_an_error(xrays, tmp_path):  # noqa: F811
+    said = together(2, tmp_path, differing, xrays, tmp_path / "RUN")
+    assert "not the same to all processes" in said[0] and said[0].startswith(f"{tmp_path}/RUN")
+
+
+def test_more_processes_than_images_in_a_batch(xrays, tmp_path):  # noqa: F811
+    with pytest.raises(InputError, match="--batch-size 4 leaves nothing to do for some of 5 processes"):
+        run_of(xrays, tmp_path / "RUN", ranks=Ranks(0, 5))
+
+
+# As processes
+
+
+def of_step(rank: int, port: int) -> dict:
+    """The environment of one of two tasks that srun started."""
+    return os.environ | SRUN | {
+        "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1", "MASTER_PORT": str(port), "SLURM_CPUS_PER_TASK": "1",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_a_process_that_dies_ends_the_other_in_seconds(xrays, tmp_path, port):  # noqa: F811
+    words = [*launcher("chex-train"), xrays / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN",
+             *SHORT, "--steps", "100000", "-q"]  # fmt: skip
+    processes = [
+        subprocess.Popen(list(map(str, words)), env=of_step(rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for rank in (0, 1)
+    ]
+    assert json.loads(processes[0].stdout.readline())["step"] == 2
+    processes[1].kill()
+    begun = time.monotonic()
+    for process in processes:
+        process.stdout.read()
+    assert processes[0].wait(30) == 1 and time.monotonic() - begun < 20
+    error = processes[0].stderr.read().decode()
+    assert error.startswith("chex-train: error: another process ended or cannot be reached") and error.count("\n") == 1
+    assert processes[1].wait(30) == -signal.SIGKILL
+
+
+def test_torchrun(xrays, tmp_path):  # noqa: F811
+    """Stopped early, the exit status is torchrun's; the same line goes on, and ends as if it never had been."""
+    whole = together(2, tmp_path, trained, xrays, tmp_path / "A", AS_SHORT, None)
+    torchrun = Path(sys.executable).with_name("torchrun")
+    command = [torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", *launcher("chex-train"),
+               xrays / "train.csv", "--valid", xrays / "valid.csv", *SHORT, "-q", "--resume",
+               "-o", tmp_path / "B"]  # fmt: skip
+    command = list(map(str, command))
+    stopped = subprocess.run([*command, "--max-time", "0"], capture_output=True, text=True, timeout=120)
+    assert stopped.returncode != 0 and "exitcode  : 75" in stopped.stderr and stopped.stdout == ""
+    resumed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert resumed.returncode == 0, resumed.stderr
+    assert without_times(map(json.loads, resumed.stdout.splitlines())) == without_times(whole[0][0])
+    ours, theirs = contents(tmp_path / "A"), contents(tmp_path / "B")
+    assert ours.pop("config.json") != theirs.pop("config.json") and ours == theirs
+
+
+def test_the_first_process_reports_for_all(xrays):  # noqa: F811
+    """An error of another says whose it is."""
+    with pytest.raises(InputError, match="^rank 1 on .*: x: no records$"), ranks.found(TORCHRUN):
+        train.read([], "x")
+    with pytest.raises(InputError, match="^x: no records$"), ranks.found(TORCHRUN | {"RANK": "0"}):
+        train.read([], "x")
