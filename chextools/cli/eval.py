@@ -19,8 +19,8 @@ AT_THRESHOLD = {"sensitivity", "specificity"}
 OVERLAP_ONLY = ("slice_", "human", "csv_folder")
 SCORES_ONLY = ("uncertain", "score_threshold")
 
-COLUMNS = ("metric", "task", "mean", "lower", "upper", "chance", "n", "count", "positives", "misses_as_0", "dice", "pooled_iou",
-           "score_threshold", "failed", "reason")  # fmt: skip
+COLUMNS = ("metric", "task", "mean", "lower", "upper", "chance", "n", "count", "positives", "misses_as_0", "dice",
+           "pooled_iou", "score_threshold", "failed", "reason")  # fmt: skip
 
 
 @base.command("chex-eval", EXAMPLE)
