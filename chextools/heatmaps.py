@@ -160,8 +160,10 @@ def _read_npz(data: memoryview) -> Heatmaps:
     scores, delta = (array(name, "f", 1, np.full(len(names), math.nan)) for name in ("scores", "delta"))
     if not maps.size:
         raise InputError("the maps are empty")
-    if not len(maps) == len(names) == len(scores) == len(delta):
-        raise InputError(f"{len(maps)} maps, {len(names)} tasks, {len(scores)} scores and {len(delta)} deltas")
+    if not len(maps) == len(names) == len(scores):
+        raise InputError(f"{len(maps)} maps, {len(names)} tasks and {len(scores)} scores")
+    if len(delta) != len(maps):
+        raise InputError(f"{len(maps)} maps and {len(delta)} deltas")
     for name, times in Counter(names).items():
         if times > 1:
             raise InputError(f"two maps of {name}")

@@ -16,12 +16,14 @@ from chextools.files import atomic, check_target, make_folder
 from chextools.records import Failure
 from chextools.reporting import drawing, gallery, leaderboard, metrics, page, studies
 from chextools.reporting.drawing import Drawing
-from chextools.reporting.leaderboard import rows
+from chextools.reporting.leaderboard import rows, text
 from chextools.reporting.page import Column, Picture, Section, Table
 from chextools.reporting.parts import MAIN, count, listed, name_of
 from chextools.reporting.runs import Run, Runs, read
 
-__all__ = ["Report", "Run", "Runs", "build", "page_of", "plot_files", "read", "rows", "write_file", "write_plots"]
+__all__ = [
+    "Report", "Run", "Runs", "build", "page_of", "plot_files", "read", "rows", "text", "write_file", "write_plots",
+]  # fmt: skip
 
 
 @dataclass

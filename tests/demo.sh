@@ -5,18 +5,25 @@ set -eu
 cd "$(mktemp -d)"
 echo "in $PWD" >&2
 
-# Data with the truth, and a classifier of it
+# Data with the truth about them, and a classifier
 chex-phantom -o xrays --count 1000 --size 256 256 > phantoms.jsonl
 chex-train xrays/train.csv --valid xrays/valid.csv -o RUN --arch resnet18 --size 160 --epochs 8 --lr 1e-3 > log.jsonl
-chex-predict xrays/test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc > auroc.jsonl
+chex-predict xrays/test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc > classifier.jsonl
 
 # Where it looks, and where maps look that know nothing of the image
 truth=xrays/gt_annotations_test.json
 for method in gradcam random centre; do
-    chex-cam xrays/test.csv --checkpoint RUN/best.pt --method $method -o maps/$method |
-        chex-segment | chex-eval --truth $truth --metric iou --metric hit > $method.jsonl
+    chex-cam xrays/test.csv --checkpoint RUN/best.pt --method $method -o maps/$method | chex-segment |
+        chex-eval --truth $truth --metric iou --metric hit --per-image $method.cxrs.jsonl > $method.jsonl
 done
 
 # How well a second reader finds it, and how far below the classifier stays
-chex-segment xrays/hb_annotations_test.json | chex-eval --human --truth $truth --metric iou > reader.jsonl
-chex-eval xrays/hb_points_test.json --human --truth $truth >> reader.jsonl
+chex-segment xrays/hb_annotations_test.json |
+    chex-eval --human --truth $truth --metric iou --per-image reader.iou.jsonl > reader.jsonl
+chex-eval xrays/hb_points_test.json --human --truth $truth --per-image reader.hit.jsonl >> reader.jsonl
+for metric in iou hit; do
+    chex-compare gradcam.cxrs.jsonl reader.$metric.jsonl --metric $metric
+done > decrease.jsonl
+
+chex-report classifier.jsonl gradcam.jsonl random.jsonl centre.jsonl reader.jsonl --human reader \
+    -o page.html --by task --format table

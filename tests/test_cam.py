@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import time
@@ -18,7 +19,7 @@ from PIL import Image
 from test_canonical import one_thread  # noqa: F401
 from test_memory import peak_megabytes
 
-from chextools import cam, heatmaps, images, inference, models
+from chextools import cam, ensembles, heatmaps, images, inference, models
 from chextools.models import checkpoints
 from chextools.saliency import METHODS
 from chextools.saliency.gradcam import gradcam
@@ -101,7 +102,7 @@ def test_every_method_makes_maps(cli, tmp_path, one, method):
     maps = np.stack([heatmaps.of_record(record).maps["Edema"] for record in records])
     assert np.isfinite(maps).all()
     if method == "occlusion":
-        assert maps.shape == (8, 64, 64) and records[0]["method"] == "occlusion window=16 stride=16 baseline=mean"
+        assert maps.shape == (8, 64, 64) and records[0]["method"] == "occlusion window=16 stride=16 baseline=zero"
 
 
 def test_the_mean_floor_is_the_mean_of_the_other_images_gradcam(cli, tmp_path, one):
@@ -126,6 +127,66 @@ def test_occlusion_can_be_black(cli, tmp_path, one):
     grey = lines(cli("chex-cam", *options, "-o", tmp_path / "grey").out)
     assert np.abs(heatmaps.of_record(black[0]).maps["Edema"]).max() < 1e-5
     assert np.abs(heatmaps.of_record(grey[0]).maps["Edema"]).max() > 1e-4
+
+
+# What maps should sum to
+
+
+def test_the_delta_of_each_map_is_in_record_and_file(cli, tmp_path, one, monkeypatch):
+    """Of methods whose maps should sum to a change in logit; how far off ig is, is said once."""
+    monkeypatch.setattr(cam, "INCOMPLETE", 0.0)  # untrained networks are nearly linear
+    options = [CXRS, "--checkpoint", one, "--task", "Edema", "--task", "Fracture"]
+    found = {}
+    for method, more in (("ig", ["--steps", 2]), ("deeplift", []), ("lrp", []), ("gradcam", []), ("smoothgrad", [])):
+        result = cli("chex-cam", *options, "-o", tmp_path / method, "--method", method, *more)
+        told = re.findall(r"(\d+) of 16 heatmaps miss the change in logit by more than 0% of it", result.err)
+        assert result.code == 0 and told == (["16"] if method == "ig" else [])
+        found[method] = [(record.get("delta"), heatmaps.of_record(record)) for record in lines(result.out)]
+    for method in ("ig", "deeplift", "lrp"):
+        for delta, made in found[method]:
+            assert list(delta) == ["Edema", "Fracture"] and made.delta == delta
+    assert max(abs(d) for delta, _ in found["deeplift"] for d in delta.values()) < 1e-4
+    assert [delta for method in ("gradcam", "smoothgrad") for delta, _ in found[method]] == [None] * 16
+
+
+def test_a_map_that_is_not_complete_has_failed(cli, tmp_path, one, monkeypatch):
+    """Also when resumed, and for the commands that read it."""
+    monkeypatch.setattr(ensembles, "TOLERANCE", 0.0)
+    options = [CXRS, "--checkpoint", one, "--task", "Edema", "-o", tmp_path / "maps", "--method", "deeplift"]
+    first, again = (cli("chex-cam", *options, *more) for more in ([], ["--resume"]))
+    assert first.code == again.code == 1 and again.out == first.out
+    failed = [record["failed"]["Edema"] for record in lines(first.out) if "failed" in record]
+    assert failed and all("does not sum to the change in logit: its completeness delta is" in each for each in failed)
+    read = lines(cli("chex-segment", stdin=first.out.encode()).out)
+    assert [record["failed"]["Edema"] for record in read if "failed" in record] == failed
+
+
+def test_the_sign_goes_with_the_maps(cli, tmp_path, one):
+    options = [CXRS, "--checkpoint", one, "--task", "Edema", "--method", "lrp", "-q", "-o"]
+    plain, signed = (
+        cli("chex-cam", *options, tmp_path / name, *more).out for name, more in (("a", []), ("b", ["--sign", "abs"]))
+    )
+    assert [record.get("sign") for record in lines(plain + signed)] == [None] * 8 + ["abs"] * 8
+    masks = {
+        name: [(record["sign"], record["masks"]) for record in lines(cli("chex-segment", *words, stdin=stdin).out)]
+        for name, words, stdin in (
+            ("default", [], plain.encode()), ("said here", ["--sign", "abs"], plain.encode()),
+            ("said there", [], signed.encode()), ("of the file", [tmp_path / "b"], b""),
+            ("overruled", ["--sign", "positive"], signed.encode()),
+        )
+    }  # fmt: skip
+    assert masks["default"] == masks["overruled"] != masks["said here"]
+    assert masks["said here"] == masks["said there"] == masks["of the file"]
+    refused = cli("chex-cam", *options, tmp_path / "b", "--resume")
+    assert refused.code == 1 and "made with another --sign (abs)" in refused.err
+
+
+def test_a_network_without_rules_is_refused_before_any_image(cli, tmp_path):
+    path = checkpoint(tmp_path / "c.pt", "efficientnet_b0", ["Edema"])
+    result = cli("chex-cam", "missing.csv", "--checkpoint", path, "-o", tmp_path / "maps", "--method", "deeplift")
+    assert result.code == 1 and result.out == "" and result.err.count("\n") == 1
+    other = cli("chex-cam", CXRS, "--checkpoint", path, "-o", tmp_path / "maps", "--method", "deeplift", "-q")
+    assert other.code == 1 and re.match("chex-cam: error: .*c.pt: deeplift: has no rule for", other.err)
 
 
 # Ensembles
@@ -395,6 +456,9 @@ def test_memory_is_flat_over_two_thousand_images(tmp_path, one):
 def test_the_method_says_what_differs_from_its_defaults():
     assert cam.Settings().label(320) == "gradcam"
     assert cam.Settings("layercam", layer="layer3").label(320) == "layercam layer=layer3"
-    assert cam.Settings("occlusion").label(320) == "occlusion window=40 stride=20 baseline=mean"
+    assert cam.Settings("occlusion").label(320) == "occlusion window=40 stride=20 baseline=zero"
     assert cam.Settings("occlusion", None, 32, 32, 0.5).label(320) == "occlusion window=32 stride=32 baseline=0.5"
     assert cam.Settings("random", seed=3).label(320) == "random seed=3"
+    assert cam.Settings("ig", steps=9, baseline="blur").label(320) == "ig steps=9 baseline=blur"
+    assert cam.Settings("lrp").label(320) == "lrp rule=epsilon-plus"
+    assert cam.Settings("smoothgrad", seed=3).label(320) == "smoothgrad samples=50 seed=3"

@@ -94,6 +94,13 @@ def test_npz_is_what_numpy_reads(tmp_path):
         np.testing.assert_array_equal(found["scores"], [0.1, np.nan])
 
 
+def test_delta_and_sign_come_back_from_a_file(tmp_path):
+    read = read_npz(write(tmp_path / "a.npz", example(delta={"Fracture": 0.25}, chosen_sign="abs")))
+    assert (read.delta, read.chosen_sign, read.sign) == ({"Fracture": 0.25}, "abs", "abs")
+    read = read_npz(write(tmp_path / "b.npz", example()))
+    assert (read.delta, read.chosen_sign, read.sign) == ({}, None, "positive")
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -146,6 +153,8 @@ NPZ_FAULTS = {
     "one map": ({"maps": RAMP}, "maps is float32 [3, 4], which is not"),
     "two of three": ({"tasks": np.array(["a", "b", "c"])}, "2 maps, 3 tasks and 2 scores"),
     "scores": ({"scores": np.ones(3)}, "2 maps, 2 tasks and 3 scores"),
+    "deltas": ({"delta": np.ones(1)}, "2 maps and 1 deltas"),
+    "sign": ({"sign": np.array("negative")}, "its sign is 'negative', not one of positive, abs, raw"),
     "one task twice": ({"tasks": np.array(["Edema", "Edema"])}, "two maps of Edema"),
     "a task and its alias": ({"tasks": np.array(["Lung Opacity", "Airspace Opacity"])}, "two maps of Airspace"),
     "no pixels": ({"maps": np.ones((2, 0, 4), "f4")}, "the maps are empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -45,6 +46,28 @@ def test_chex_eval_in_both_formats_and_compressed(cli, small, tmp_path):
     assert [run.name for run in (a, b, c)] == ["a", "b", "c"]
     assert a.rows["eval"] == b.rows["eval"] == c.rows["eval"] and len(a.tasks("iou")) == 9
     assert a.interval("iou", "Edema") == pytest.approx((0.432, 0.226, 0.625), abs=5e-4)  # as in README
+
+
+def test_rows_by_task_have_a_column_per_run(cli, small):
+    """Also for a run whose name is that of a column of ours."""
+    paths = [small / "expected" / name for name in ("tp", "hb")]
+    rows = lines(cli("chex-report", *paths, "--by", "task").out)
+    assert [row["task"] for row in rows if row["metric"] == "iou"][-2:] == ["Support Devices", "Average"]
+    (edema,) = [row for row in rows if row["metric"] == "iou" and row["task"] == "Edema"]
+    assert edema["runs"]["tp"] == {"mean": 0.432, "lower": 0.226, "upper": 0.625}
+    table = cli("chex-report", *paths, "--by", "task", "--format", "table").out.splitlines()
+    assert table[0].split() == ["metric", "task", "tp", "hb", "human", "benchmark"]
+    assert "0.432 [0.226, 0.625]" in next(line for line in table if line.startswith("iou     Edema"))
+    head, *rest = csv.reader(cli("chex-report", *paths, "--by", "task", "--format", "csv").out.splitlines())
+    assert head[:5] == ["metric", "task", "tp mean", "tp lower", "tp upper"]
+    assert next(row for row in rest if row[:2] == ["iou", "Edema"])[2:5] == ["0.432", "0.226", "0.625"]
+
+
+def test_a_run_called_task(cli, small, tmp_path):
+    options = [small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json", "--metric", "iou"]
+    (tmp_path / "task.jsonl").write_text(cli("chex-eval", *options).out)
+    table = cli("chex-report", tmp_path / "task.jsonl", "--by", "task", "--format", "table").out.splitlines()
+    assert table[0].split() == ["metric", "task", "task"] and table[1].split()[:2] == ["iou", "Enlarged"]
 
 
 def test_the_study_csv_files_give_the_numbers_of_our_rows(cli, small, tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -500,8 +501,10 @@ def test_a_killed_run_goes_on_to_the_same_files(work, cli):
         process.stdin.write(stdin)
         process.stdin.close()
         process.stdout.readline()
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(signal.SIGKILL)
-    time.sleep(0.5)  # workers end with their parent
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they end with their parent
+        time.sleep(0.05)
     assert 0 < len(list(work.glob("v/*.png"))) < 25
     assert cli("chex-view", *options, "-o", "v", "--resume", stdin=stdin).out == whole
     assert contents("v") == expected

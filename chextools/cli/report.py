@@ -9,11 +9,9 @@ from chextools.cli import base, options
 EXAMPLE = """
 chex-report gradcam.jsonl human.jsonl random.jsonl -o page.html
 chex-report results/*.jsonl --human radiologists -o leaderboard.html --format table
+chex-report gradcam.jsonl lrp.jsonl --by task --format table
 chex-report results --plots figures
 """
-
-COLUMNS = ("run", "role", "iou", "iou_lower", "iou_upper", "iou_rank", "hit", "hit_lower", "hit_upper", "hit_rank",
-           "auroc", "auroc_lower", "auroc_upper", "tasks", "failed")  # fmt: skip
 
 
 def _page(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
@@ -50,21 +48,22 @@ def _page(context: click.Context, parameter: click.Parameter, path: str | None) 
     help="Best and worst overlays to show of each run that has pictures, N of each.",
 )
 @click.option("--title", metavar="TEXT", help="The page's heading. [default: the runs, or Leaderboard]")
-@options.output_format(["jsonl", "csv", "table"], "The rows on stdout, one per run: JSON Lines, CSV, or a table to "
-                       "look at.")  # fmt: skip
+@click.option("--by", type=click.Choice(["run", "task"]), default="run", show_default=True,
+              help="What a row on stdout is of: a run, or a metric and task, with a column for each run.")
+@options.output_format(["jsonl", "csv", "table"], "The rows on stdout: JSON Lines, CSV, or a table to look at.")
 @options.force()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, output, plots, humans, floors, gallery, title, output_format, force, fail_fast):
+def command(context, inputs, output, plots, humans, floors, gallery, title, by, output_format, force, fail_fast):
     """Show results in one HTML page that needs no network; several runs make a leaderboard.
 
     RESULT: a file of one run, or a folder of one run's files (- for stdin): what chex-eval, chex-compare, chex-tune,
     chex-features and chex-regress write, records of chex-view, the study's CSV; told apart by content. A run is named
-    after its file or folder. Writes a row per run, best mean IoU first.
+    after its file or folder. Writes a row per run, best mean IoU first, or per metric and task.
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import files, report, tables
+    from chextools import files, report
 
     if output:
         files.check_target(output, force)
@@ -83,7 +82,7 @@ def command(context, inputs, output, plots, humans, floors, gallery, title, outp
         if output:
             report.write_file(output, report.page_of(made).encode("utf-8"), force)
     with base.output(None) as write:
-        write(tables.write(report.rows(read.runs), output_format, COLUMNS))
+        write(report.text(read.runs, by, output_format))
     tally.finish()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from chextools import tables
 from chextools.reporting import figures, ranking
 from chextools.reporting.figures import Series
 from chextools.reporting.page import Column, Figure, Name, Section, Table
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 RANKED = ("iou", "hit")  # the metrics that rank runs, the first of which orders them
 MOST_RANKED = 25  # rows of the figures
+_COLUMNS = ("run", "role", "iou", "iou_lower", "iou_upper", "iou_rank", "hit", "hit_lower", "hit_upper", "hit_rank",
+            "auroc", "auroc_lower", "auroc_upper", "tasks", "failed")  # fmt: skip
 _ROLES = (("model", "run", "s0", "dot"), ("human", "human benchmark", "human", "diamond"),
           ("floor", "floor", "floor", "ring"))  # fmt: skip
 
@@ -48,6 +51,46 @@ def rows(runs: Sequence[Run]) -> list[dict]:
         tasks = {task for metric in MAIN for task in run.tasks(metric)}
         found.append(row | {"tasks": len(tasks), "failed": run.all_failed})
     return found
+
+
+def rows_by_task(runs: Sequence[Run]) -> list[dict]:
+    """One row per metric and task, then the average: under "runs" each run's mean, lower and upper, by its name."""
+    found = []
+    for metric in MAIN:
+        tasks = {task for run in runs for task in run.tasks(metric)}
+        for task in [*study_order(tasks), AVERAGE] if tasks else []:
+            intervals = {run.name: run.interval(metric, task) for run in runs}
+            found.append({
+                "metric": metric, "task": task,
+                "runs": {name: dict(zip(("mean", "lower", "upper"), found)) for name, found in intervals.items()},
+            })  # fmt: skip
+    return found
+
+
+def text(runs: Sequence[Run], by: str, output_format: str) -> str:
+    """The rows by "run" or by "task", in one of `tables.FORMATS`."""
+    if by == "run":
+        return tables.write(rows(runs), output_format, _COLUMNS)
+    found = rows_by_task(runs)
+    if output_format == "jsonl":
+        return tables.write(found, output_format)
+    flat = []
+    for row in found:
+        line = {"metric": row["metric"], "task": row["task"]}
+        for name, one in row["runs"].items():
+            if output_format == "csv":
+                line |= {f"{name} {key}": value for key, value in one.items()}
+            else:
+                line |= {f"{name} ": _spelled(**one)}  # the space keeps a run's name from being a column of ours
+        flat.append(line)
+    shown = [name for name in flat[0] if any(line[name] is not None for line in flat)] if flat else []
+    return tables.write(flat, output_format, shown)
+
+
+def _spelled(mean: float | None, lower: float | None, upper: float | None) -> str | None:
+    if mean is None or lower is None or upper is None:
+        return None if mean is None else f"{mean:.3f}"
+    return f"{mean:.3f} [{lower:.3f}, {upper:.3f}]"
 
 
 def leaders(metric: str, board: Sequence[tuple[Run, dict[str, ranking.Place]]]) -> str:

@@ -12,6 +12,7 @@ passes and commands the best of three runs counts, bare passes are timed before 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rivals", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=8, help="of integrated gradients: likewise")
     parser.add_argument("--window", type=int, default=160, help="of occlusion: the ratio hardly depends on it")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -78,6 +80,9 @@ def report(options: argparse.Namespace, model: torch.nn.Module, tasks: list[int]
     mine = timed(lambda: occlude(network, single, tasks, window=window, stride=window // 2, batch=BATCH))
     theirs = timed(lambda: captum_occlusion(model, single, tasks, window))
     print(f"occlusion: {mine:.2f} s per image, captum {theirs:.2f} s = {theirs / mine:.1f} x", flush=True)
+    for name, (mine, theirs) in attributions(model, network, single, tasks, options.steps).items():
+        said = theirs if isinstance(theirs, str) else f"{theirs:.2f} s = {theirs / mine:.1f} x"
+        print(f"{name}: {mine:.2f} s per image, captum {said}", flush=True)
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
@@ -130,6 +135,43 @@ def captum_occlusion(model: torch.nn.Module, images: torch.Tensor, tasks: list[i
         method.attribute(
             images, (3, window, window), (3, window // 2, window // 2), target=task, perturbations_per_eval=BATCH
         )
+
+
+def attributions(
+    model: torch.nn.Module, network: Network, images: torch.Tensor, tasks: list[int], steps: int
+) -> dict[str, tuple[float, float | str]]:
+    """Seconds of what attributes to the input, ours and captum's; a word instead where captum raises."""
+    import warnings
+
+    from captum.attr import LRP, DeepLift, IntegratedGradients
+
+    from chextools.saliency.deeplift import deeplift
+    from chextools.saliency.ig import integrated_gradients
+    from chextools.saliency.lrp import lrp
+
+    zero = torch.zeros_like(images)
+
+    def captum(make: Callable, **given: object) -> float | str:
+        try:
+            method = make(copy.deepcopy(model))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return timed(lambda: [method.attribute(images, target=task, **given) for task in tasks])
+        except Exception as error:  # whatever a library says of a network that it cannot explain
+            return f"raises {type(error).__name__}"
+
+    def ours(method: Callable, **given: object) -> float:
+        method(network, images, tasks[:1], **given)  # folds the network
+        return timed(lambda: method(network, images, tasks, **given))
+
+    return {
+        f"integrated gradients, {steps} steps": (
+            ours(integrated_gradients, steps=steps, batch=BATCH),
+            captum(IntegratedGradients, baselines=zero, n_steps=steps, internal_batch_size=BATCH),
+        ),
+        "DeepLIFT": (ours(deeplift), captum(DeepLift, baselines=zero)),
+        "LRP": (ours(lrp), captum(LRP)),
+    }
 
 
 def last_layer(model: torch.nn.Module) -> torch.nn.Module:
