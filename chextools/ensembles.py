@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chextools import inference
+from chextools import chunks, inference
 from chextools.errors import InputError
 from chextools.models import checkpoints
 from chextools.models.checkpoints import MULTICLASS, Checkpoint
 from chextools.saliency import Method
-from chextools.saliency.chunks import out_of_memory
-from chextools.saliency.completeness import TOLERANCE, completeness
+from chextools.saliency.completeness import ROUNDING, TOLERANCE, completeness
 from chextools.saliency.network import Network, Once
 from chextools.tasks import STUDY, choose, study_order
 
@@ -65,6 +65,10 @@ class Ensemble:
         chosen = checkpoints.select(paths)
         self.layer, self.method, self.check = layer, method, check
         self.device = inference.device(device)
+        if method.double and self.device.type == "mps":
+            log.warning("%s needs double precision, which this GPU lacks: running on the CPU", method.name)
+            self.device = torch.device("cpu")
+        inference.whole_precision()
         loaded: list[tuple[_Member, list[str]]] = []
         used = 0
         for path, wanted in chosen.items():
@@ -122,22 +126,7 @@ class Ensemble:
         options: what the method takes beyond images and tasks, by checkpoint. Where memory is not enough, the batch is
         halved.
         """
-        try:
-            return self._explain(images, options)
-        except (RuntimeError, MemoryError) as error:
-            count = len(next(iter(images.values())))
-            if not out_of_memory(error):
-                raise
-            if count < 2:
-                raise MemoryError from None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        log.info("out of memory with %d images at once: halved", count)
-        halves = [
-            self.explain({size: pixels[part] for size, pixels in images.items()}, options)
-            for part in (slice(0, count // 2), slice(count // 2, count))
-        ]
-        return tuple(np.concatenate(part) for part in zip(*halves))
+        return chunks.of_images(images, lambda part: self._explain(part, options))
 
     def _explain(
         self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
@@ -172,7 +161,8 @@ class Ensemble:
         """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
         delta, change = completeness(network, images, member.logits, maps, given.get("baseline"))
         if self.method.exact:
-            maps[delta.abs() > TOLERANCE * change.abs()] = torch.nan
+            rounding = ROUNDING * maps.abs().sum((2, 3), dtype=torch.float64)
+            maps[delta.abs() > torch.maximum(TOLERANCE * change.abs(), rounding)] = torch.nan
         return delta.cpu(), change.cpu()
 
     def _mean(self, maps: Sequence[Tensor], count: Tensor) -> Tensor:
@@ -183,7 +173,10 @@ class Ensemble:
         shape = shapes.pop() if len(shapes) == 1 else (self.size, self.size)
         total = torch.zeros(len(maps[0]), len(self.tasks), *shape, dtype=torch.float64)
         for member, each in zip(self.members, maps):
-            total[:, member.columns] += upsampled(each, shape)
+            larger = upsampled(each, shape)
+            if self.method.to_input:  # parts of a sum: more pixels have less of it each
+                larger = larger * (math.prod(each.shape[2:]) / math.prod(shape))
+            total[:, member.columns] += larger
         return (total / count[:, None, None]).float()
 
     def _network(self, path: str, checkpoint: Checkpoint) -> Network:
@@ -193,6 +186,8 @@ class Ensemble:
             network = Network(model, self.layer, combination)
             if self.method.needs_layer:
                 network.check(checkpoint.size)
+            if self.method.to_input:
+                network.folded()
             if self.check is not None:
                 self.check(network)
         except InputError as error:

@@ -29,6 +29,7 @@ R = TypeVar("R")
 
 READER = "chextools-reader"  # name of the thread that reads ahead: it may still wait for stdin when we end
 _AHEAD = 2  # batches
+_thread = threading.local()
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 
@@ -77,8 +78,13 @@ def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) ->
 
     results: queue.Queue = queue.Queue(workers)
     stopped = threading.Event()
-    alone = (torch.set_num_threads, (1,)) if workers > 1 else ()
-    pool = ThreadPoolExecutor(workers, "chextools-network", *alone)
+
+    def start() -> None:
+        _thread.stopped = stopped
+        if workers > 1:
+            torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(workers, "chextools-network", start)
 
     def feed() -> None:
         try:
@@ -98,8 +104,19 @@ def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) ->
             yield result
     finally:
         stopped.set()
-        pool.shutdown(cancel_futures=True)  # when the batches in hand are done
+        pool.shutdown(cancel_futures=True)  # when the batches in hand are done, or look at `leave_if_stopped`
         thread.join(1)  # unless it waits for input that may never come
+
+
+class Stopped(Exception):
+    """Nobody wants the result any more."""
+
+
+def leave_if_stopped() -> None:
+    """Raise Stopped in a thread of `computed` after that was closed; long work asks now and then."""
+    stopped = getattr(_thread, "stopped", None)
+    if stopped is not None and stopped.is_set():
+        raise Stopped
 
 
 def _put(results: queue.Queue, entry: object, stopped: threading.Event) -> bool:
@@ -147,6 +164,13 @@ def device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return found
+
+
+def whole_precision() -> None:
+    """Have GPUs compute convolutions in float32: by default cuDNN cuts 13 bits off, and maps do not sum any more."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

@@ -26,10 +26,9 @@ def default_jobs() -> int:
     torchrun's processes on a node share what one would use.
     """
     granted = _granted()
-    if granted:
-        return min(granted, _affinity())
+    cores = min(granted, _affinity()) if granted else min(_affinity(), _cgroup_quota(), LOGIN_NODE_JOBS)
     sharing = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, min(_affinity(), _cgroup_quota(), LOGIN_NODE_JOBS) // int(sharing if sharing.isdigit() else 1))
+    return max(1, cores // max(1, int(sharing) if sharing.isdigit() else 1))
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Iterator[R]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Predictor:
         self.identity = checkpoints.identity(self.checkpoints, wanted)
         for checkpoint in self.checkpoints:
             inference.place(checkpoint.model, self.device)
+        inference.whole_precision()
 
     def workers(self) -> int:
         """Batches to compute at once: one per core of a CPU."""
@@ -56,8 +57,16 @@ class Predictor:
 
         return torch.get_num_threads() if self.device.type == "cpu" else 1
 
-    def predict(self, images: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(scores, logits), float64 [N, K], of uint8 [N, size, size] by size: the mean over each task's checkpoints."""
+    def predict(self, images: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(scores, logits), float64 [N, K], of uint8 [N, size, size] by size: the mean over each task's checkpoints.
+
+        Where memory is not enough, the batch is halved.
+        """
+        from chextools import chunks
+
+        return chunks.of_images(images, self._predict)
+
+    def _predict(self, images: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
         n = len(next(iter(images.values())))

@@ -222,6 +222,8 @@ class Run:
             raise InputError(f"--batch-size {settings.batch_size} leaves nothing to do for some of {ranks.count} "
                              "processes, which share each batch")  # fmt: skip
         ranks.join(self.device)
+        ranks.agree((settings, folder.path.absolute().name, self.device.type), "the processes of one run must have the "
+                    "same options, output and kind of device; start each run by an srun of its own")  # fmt: skip
         limit = settings.limit_batches
         self.train = train
         self.valid = Data(valid.records[: limit and limit * settings.batch_size], valid.where)
@@ -241,6 +243,7 @@ class Run:
         self.loss = optimiser.Loss(labelling.multiclass, importance.astype(np.float32), self.device)
 
         self.step, self.rows, self.ranked, self.stale, self.finished = 0, [], [], 0, False
+        self.failure: InputError | None = None  # of this process
         self.computed = 0.0  # seconds of forward, backward and optimiser
         state = folder.load() if resume else None
         ranks.agree((self.digest, state and state["step"]), f"{folder.path}, or the records, are not the same to all "
@@ -258,7 +261,7 @@ class Run:
         stop: asked after each step, and each batch of a validation: True, in any process, saves the state and ends.
         While this runs, torch's random state and number of threads are its own. Rows come to the first process only.
         """
-        for row in self._all_events(lambda: self.ranks.any(stop())):
+        for row in self._all_events(lambda: self.ranks.any(stop() or self.failure is not None)):
             yield row if self.ranks.leads else None
 
     def _all_events(self, stop: Callable[[], bool]) -> Iterator[dict | None]:
@@ -285,15 +288,15 @@ class Run:
                 # What a run resumed begins with is not put off again: a limit that is too tight still comes to an end.
                 row = self._validate(clock, stop if self.step > begun else lambda: False)
                 if row is None:
-                    return self._save()
+                    return self._stopped()
                 yield row
                 if self.finished:
                     return
                 clock = _Clock(self, ahead)
+            batch = self._next(batches)
             if self.step > begun and stop():
-                return self._save()
-            with self._kept():
-                batch = next(batches)
+                return self._stopped()
+            self._check_whole()
             self._train(*batch)
             self.step += 1
             clock.images += self.order.per_step
@@ -301,15 +304,25 @@ class Run:
                 self._check_finite()
             yield None
 
-    @contextlib.contextmanager
-    def _kept(self) -> Iterator[None]:
-        """An image that cannot be read, of which nobody could have known, ends training, but nothing done is lost."""
+    def _next(self, batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray] | None:
+        """The next batch; None where an image cannot be read, of which nobody could have known: a reason to stop."""
         try:
-            yield
-        except InputError:
+            return next(batches)
+        except InputError as error:
+            self.failure = error
+
+    def _stopped(self) -> None:
+        """Nothing done is lost."""
+        self._save()
+        if self.failure:
+            raise self.failure
+
+    def _check_whole(self) -> None:
+        """Raise what kept a batch from being read where no process is asked whether to stop: in a first step."""
+        if self.failure:
             if self.ranks.count == 1:
                 self._save()
-            raise
+            raise self.failure
 
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """Our part of the rows: of each batch."""
@@ -355,7 +368,8 @@ class Run:
             self.rows, self.ranked = state["rows"], self.folder.prune(state["ranked"])
         self.network = self.model
         if self.ranks.count > 1:
-            # All in one bucket, as always in the first step: so a run that is resumed sums in the same order.
+            # Where unused parameters are looked for, buckets are not cut anew after the first step: a run that is
+            # resumed sums in the same order.
             self.network = torch.nn.parallel.DistributedDataParallel(
                 self.model, [self.device] if self.device.type == "cuda" else None, find_unused_parameters=True
             )
@@ -533,12 +547,15 @@ class Run:
         self.model.eval()
         columns = len(checkpoints.output_names(self.labelling.tasks, self.labelling.policy))
         output = torch.zeros(n, columns, dtype=torch.float32)
-        with torch.inference_mode(), self._kept():
-            for batch, pixels in Ahead(self.valid_images, rows, self.jobs, self._share):
+        batches = iter(Ahead(self.valid_images, rows, self.jobs, self._share))
+        with torch.inference_mode():
+            for batch in rows:
+                read = self._next(batches)
                 if stop():
                     return None
-                if len(pixels):
-                    output[self._share(batch)] = self.model(self._images(pixels)).float().cpu()
+                self._check_whole()
+                if len(read[1]):
+                    output[self._share(batch)] = self.model(self._images(read[1])).float().cpu()
             self.ranks.total(output)  # where another has an image we have 0
             target, weight = self._there(self.valid_target), self._there(self.valid_weight)
             loss = float(self.loss(self._there(output), target, weight)) / max(float(self.valid_weight.sum()), 1.0)

@@ -10,9 +10,9 @@ from test_canonical import network, one_thread  # noqa: F401
 from test_saliency import TASKS, close, images
 from torch import nn
 
+from chextools.chunks import in_chunks
 from chextools.errors import InputError
 from chextools.saliency import baselines, lrp, smoothgrad
-from chextools.saliency.chunks import in_chunks
 from chextools.saliency.completeness import TOLERANCE, completeness
 from chextools.saliency.deeplift import check, deeplift
 from chextools.saliency.ig import integrated_gradients

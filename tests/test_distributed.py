@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,8 +72,9 @@ def test_ranks_of_an_environment(environment, expected):
 
 
 def test_ranks_that_make_no_sense():
-    with pytest.raises(InputError, match="^cannot tell which process this is: RANK, WORLD_SIZE, LOCAL_RANK must be"):
-        ranks.read(TORCHRUN | {"RANK": "first"})
+    for changed in ({"RANK": "first"}, {"RANK": "2"}, {"MASTER_PORT": "any"}):
+        with pytest.raises(InputError, match="^cannot tell which process this is: RANK, WORLD_SIZE, LOCAL_RANK and"):
+            ranks.read(TORCHRUN | changed)
 
 
 @pytest.mark.parametrize("nodes, first", [
@@ -207,13 +209,51 @@ def differing(xrays, folder, ours: Ranks) -> str:  # noqa: F811
     if ours.leads:
         trained(xrays, folder, NO_BATCH_NORM, (0, 2))
     with pytest.raises(InputError) as error:
-        trained(xrays, folder / str(ours.rank) if ours.rank else folder, NO_BATCH_NORM, None, ours)
+        trained(xrays, folder.parent / "node" / folder.name if ours.rank else folder, NO_BATCH_NORM, None, ours)
     return str(error.value)
 
 
 def test_folders_that_differ_are_an_error(xrays, tmp_path):  # noqa: F811
     said = together(2, tmp_path, differing, xrays, tmp_path / "RUN")
     assert "not the same to all processes" in said[0] and said[0].startswith(f"{tmp_path}/RUN")
+
+
+def with_options(xrays, folder, ours: Ranks) -> str:  # noqa: F811
+    """As where a shell variable makes them differ; the run of another."""
+    with pytest.raises(InputError) as error:
+        trained(xrays, folder, NO_BATCH_NORM | {"seed": ours.rank}, None, ours)
+    return str(error.value)
+
+
+def test_options_that_differ_are_an_error(xrays, tmp_path):  # noqa: F811
+    said = together(2, tmp_path, with_options, xrays, tmp_path / "RUN")
+    assert said[0] == said[1] and said[0].startswith("the processes of one run must have the same options")
+
+
+def damaged(folder, copy, settings: dict, ours: Ranks) -> tuple[str, bool]:
+    """What a process says of an image that only decoding finds damaged; whether the run could go on after that."""
+    try:
+        rows, finished = trained(copy, folder, settings, None, ours)
+        return "", finished
+    except InputError as error:
+        return str(error), False
+
+
+def test_an_image_that_one_process_cannot_read_loses_nothing(xrays, tmp_path):  # noqa: F811
+    """All save before they end."""
+    settings = {"batch_size": 4, "steps": 4, "checkpoint_every": 1000}
+    whole = together(2, tmp_path, trained, xrays, tmp_path / "A", settings, None)
+    copy = tmp_path / "xrays"
+    shutil.copytree(xrays, copy)
+    path = copy / "patient004/study1/view1_frontal.png"
+    good = path.read_bytes()
+    path.write_bytes(good[:60] + b"damage" + good[66:])
+    said = together(2, tmp_path, damaged, tmp_path / "B", copy, settings)
+    assert sorted(text != "" for text, _ in said) == [False, True] and str(path) in "".join(text for text, _ in said)
+    assert 0 < torch.load(tmp_path / "B/resume.pt", weights_only=True)["step"] < 4
+    path.write_bytes(good)
+    parts = together(2, tmp_path, trained, copy, tmp_path / "B", settings, None)
+    assert without_times(parts[0][0]) == without_times(whole[0][0])
 
 
 def test_more_processes_than_images_in_a_batch(xrays, tmp_path):  # noqa: F811
@@ -259,6 +299,25 @@ def test_a_process_that_dies_ends_the_other_in_seconds(xrays, tmp_path, port):  
     assert processes[1].wait(30) == -signal.SIGKILL
 
 
+def test_a_process_that_fails_before_they_meet_tells_the_other(xrays, tmp_path, port):  # noqa: F811
+    """An image that is missing from one's share; neither waits for the other."""
+    shutil.copytree(xrays, tmp_path / "xrays")
+    lost = tmp_path / "xrays/patient001/study1/view1_frontal.png"  # of the second's share
+    lost.unlink()
+    words = [*launcher("chex-train"), tmp_path / "xrays/train.csv", "--valid", xrays / "valid.csv", "-o",
+             tmp_path / "RUN", *SHORT, "-q"]  # fmt: skip
+    begun = time.monotonic()
+    processes = [
+        subprocess.Popen(list(map(str, words)), env=of_step(rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=60)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [1, 1] and time.monotonic() - begun < 40
+    for text in said:
+        assert text.startswith("chex-train: error: rank 1 on ") and str(lost) in text and text.count("\n") == 1
+    assert not (tmp_path / "RUN").exists()
+
+
 def test_torchrun(xrays, tmp_path):  # noqa: F811
     """Stopped early, the exit status is torchrun's; the same line goes on, and ends as if it never had been."""
     whole = together(2, tmp_path, trained, xrays, tmp_path / "A", AS_SHORT, None)
@@ -276,8 +335,9 @@ def test_torchrun(xrays, tmp_path):  # noqa: F811
     assert ours.pop("config.json") != theirs.pop("config.json") and ours == theirs
 
 
-def test_the_first_process_reports_for_all(xrays):  # noqa: F811
+def test_the_first_process_reports_for_all(monkeypatch):
     """An error of another says whose it is."""
+    monkeypatch.setattr(Ranks, "tell", lambda ranks, error: None)  # there are no others here
     with pytest.raises(InputError, match="^rank 1 on .*: x: no records$"), ranks.found(TORCHRUN):
         train.read([], "x")
     with pytest.raises(InputError, match="^x: no records$"), ranks.found(TORCHRUN | {"RANK": "0"}):

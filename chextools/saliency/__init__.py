@@ -26,7 +26,8 @@ class Method:
     module, function: where it is. needs_layer: whether it looks at one layer's feature maps. options: what it takes
     beyond its three arguments. per_image: whether each image takes many passes through the network. to_input: whether
     gradients go back to the input, which takes memory. complete: whether its maps should sum to a logit, or to its
-    change from a baseline. exact: whether they must. partial: whether it is not defined for every network.
+    change from a baseline. exact: whether they must. partial: whether it is not defined for every network. double:
+    whether it computes in float64 here and there.
     """
 
     name: str
@@ -39,6 +40,10 @@ class Method:
     complete: bool = False
     exact: bool = False
     partial: bool = False
+
+    @property
+    def double(self) -> bool:
+        return self.to_input or self.name == "eigencam"
 
     def load(self) -> Callable:
         return getattr(self._imported(), self.function)

@@ -12,7 +12,6 @@ from torch.nn import functional
 # A number, or one per channel, after normalisation; or what is made from the image: "mean" or "blur".
 Baseline = float | Sequence[float] | str
 
-NAMES = ("zero", "mean", "blur", "black", "white")
 BLUR = 1 / 20  # standard deviation over the image's side
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from chextools.errors import InputError
+from chextools.inference import leave_if_stopped
 from chextools.models.canonical import canonical, checked_layer, cut
 from chextools.models.folded import folded
 
@@ -35,6 +37,7 @@ class Network:
         self.layer = self._cut.layer
         self.combination = combination
         self._folded: dict[bool, fx.GraphModule] = {}
+        self._folding = threading.Lock()
         self.weights: Tensor | None = None
         if self._cut.linear is not None:
             linear = self._cut.linear
@@ -105,10 +108,11 @@ class Network:
 
     def folded(self, forward: bool = False) -> fx.GraphModule:
         """All of the network, BatchNorm folded (see `models.folded`); made once."""
-        if forward not in self._folded:
-            with plainly():
-                self._folded[forward] = folded(self.model, forward=forward)
-        return self._folded[forward]
+        with self._folding:
+            if forward not in self._folded:
+                with plainly():
+                    self._folded[forward] = folded(self.model, forward=forward)
+            return self._folded[forward]
 
     def whole(self, images: Tensor) -> Tensor:
         """Logits [N, T] without a graph, by the folded network."""
@@ -195,6 +199,7 @@ def input_gradients(leaf: Tensor, logits: Tensor, tasks: Sequence[int]) -> Itera
     One pass back per task: all of them as one batch took twice as long per task on a CPU.
     """
     for place, task in enumerate(tasks, 1):
+        leave_if_stopped()
         with plainly():
             yield torch.autograd.grad(logits[:, task].sum(), leaf, retain_graph=place < len(tasks))[0]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from chextools.inference import leave_if_stopped
 from chextools.saliency import baselines
 from chextools.saliency.network import Network, plainly
 
@@ -42,6 +43,7 @@ def occlude(
             count[top:bottom, left:right] += 1
         jobs = [(n, box) for n in range(len(images)) for box in boxes]
         for start in range(0, len(jobs), batch):
+            leave_if_stopped()
             part = jobs[start : start + batch]
             occluded = images[[n for n, _ in part]]
             for row, (n, (top, bottom, left, right)) in enumerate(part):

@@ -31,7 +31,7 @@ _MODULES: dict[str, tuple[type, ...]] = {
     MOVE: (nn.Flatten, nn.Identity),
 }  # fmt: skip
 _SUMS = {operator.add, operator.sub, torch.add, torch.sub, "add", "sub"}
-_SCALES = {operator.mul, operator.truediv, torch.mul, "mul", "div"}
+_SCALES = {operator.mul, operator.truediv, torch.mul, torch.div, "mul", "div"}
 _MOVES = {
     torch.cat, torch.flatten, torch.transpose, torch.chunk, torch.permute, torch.unsqueeze, torch.squeeze,
     operator.getitem, operator.floordiv, getattr, "flatten", "view", "reshape", "transpose", "permute", "contiguous",
@@ -52,7 +52,10 @@ def kind(network: fx.GraphModule, node: fx.Node) -> str | None:
         return AVERAGE
     if node.target in _SUMS | _SCALES:
         several = len(node.all_input_nodes) > 1 or any(each.op == "get_attr" for each in node.all_input_nodes)
-        return SCALE if not several else SUM if node.target in (operator.add, torch.add, "add") else None
+        if not several:  # a number and a map; a number over a map is not linear
+            divides = node.target in (operator.truediv, torch.div, "div")
+            return None if divides and not isinstance(node.args[0], fx.Node) else SCALE
+        return SUM if node.target in (operator.add, torch.add, "add") else None
     return None
 
 

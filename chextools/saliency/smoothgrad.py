@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chextools.saliency.chunks import in_chunks
+from chextools.chunks import in_chunks
+from chextools.saliency.floors import fingerprint
 from chextools.saliency.network import Network, input_gradients, plainly
 
 NOISE = 0.15  # of the range from the least to the greatest value
@@ -29,7 +30,7 @@ def smoothgrad(
     """
     maps = images.new_empty(len(images), len(tasks), *images.shape[2:])
     for n, image in enumerate(images):
-        content = zlib.crc32(image.detach().cpu().contiguous().numpy().tobytes())
+        content = fingerprint(image)
         spread = NOISE * (image.amax((1, 2), keepdim=True) - image.amin((1, 2), keepdim=True))
 
         def part(some: slice, image: Tensor = image, content: int = content, spread: Tensor = spread) -> Tensor:

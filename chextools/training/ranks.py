@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # A process that ends is noticed at once, by its connections. This is for one that hangs or cannot be reached; it must
 # cover the time in which the first writes a checkpoint, and by which some start before others.
 TIMEOUT = datetime.timedelta(minutes=5)
+_PATIENCE = datetime.timedelta(minutes=1)
 _PORTS = range(12_000, 20_000)  # below those that systems hand out by themselves
 
 
@@ -54,17 +55,31 @@ class Ranks:
         return device
 
     def join(self, device: torch.device) -> None:
-        """Meet the others. Raises InputError if they do not come."""
+        """Meet the others. Raises InputError if one of them has failed before, `found` if they do not come."""
         if self.count == 1:
             return
-        from torch import distributed
-
         if device.type not in ("cpu", "cuda"):
             raise InputError(f"several processes compute on CPUs or CUDA GPUs, not on {device.type}")
+        self._meet("cpu:gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", None, TIMEOUT)
+
+    def tell(self, error: InputError) -> None:
+        """Have the others, who wait in `join`, end as well; after a minute it is left to them."""
+        from torch import distributed
+
+        if self.count > 1 and not distributed.is_initialized():
+            with contextlib.suppress(RuntimeError, InputError):
+                self._meet("cpu:gloo", f"{_where(self) or 'the first process: '}{error}", _PATIENCE)
+
+    def _meet(self, backend: str, error: str | None, patience: datetime.timedelta) -> None:
+        from torch import distributed
+
         distributed.init_process_group(
-            "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
-            init_method=self.meeting, rank=self.rank, world_size=self.count, timeout=TIMEOUT,
-        )  # fmt: skip
+            backend, init_method=self.meeting, rank=self.rank, world_size=self.count, timeout=patience
+        )
+        errors = [None] * self.count
+        distributed.all_gather_object(errors, error)
+        if first := next(filter(None, errors), None):
+            raise InputError(first)
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor, in which now stands the sum over all processes."""
@@ -108,6 +123,8 @@ def found(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     try:
         yield ranks
     except InputError as error:
+        if ranks.count > 1:
+            ranks.tell(error)
         raise InputError(f"{_where(ranks)}{error}") from None
     except RuntimeError as error:
         if ranks.count == 1 or not _of_network(error):
@@ -137,8 +154,11 @@ def read(environment: Mapping[str, str]) -> Ranks:
         return ALONE
     try:
         ranks = Ranks(*(int(environment[name]) for name in names), meeting)
+        if not 0 <= ranks.rank < ranks.count or (meeting == "env://" and not 0 < int(environment["MASTER_PORT"])):
+            raise ValueError
     except (KeyError, ValueError):
-        raise InputError(f"cannot tell which process this is: {', '.join(names)} must be numbers") from None
+        raise InputError(f"cannot tell which process this is: {', '.join(names)} and MASTER_PORT must be numbers, the "
+                         "first below the second") from None  # fmt: skip
     return ranks if ranks.count > 1 else ALONE
 
 
