@@ -12,7 +12,7 @@ from torch import nn
 
 from chextools.chunks import in_chunks
 from chextools.errors import InputError
-from chextools.saliency import baselines, lrp, smoothgrad
+from chextools.saliency import baselines, floors, lrp, smoothgrad
 from chextools.saliency.completeness import TOLERANCE, completeness
 from chextools.saliency.deeplift import check, deeplift
 from chextools.saliency.ig import integrated_gradients
@@ -272,6 +272,22 @@ def test_networks_without_rules_are_refused_in_one_line(method, arch, said):
     lrp.check(net, "gradient-input")
 
 
+def test_a_number_over_a_map_is_not_linear():
+    class Net(nn.Module):
+        def __init__(self, turned: bool):
+            super().__init__()
+            self.conv, self.head, self.turned = nn.Conv2d(3, 2, 1), nn.Linear(2, 5), turned
+
+        def forward(self, x):
+            x = self.conv(x)
+            x = 2 / x if self.turned else x / 2
+            return self.head(x.mean((2, 3)))
+
+    check(on(Net(False), "conv"))
+    with pytest.raises(InputError, match="has no rule for truediv"):
+        check(on(Net(True), "conv"))
+
+
 @pytest.mark.parametrize(
     "arch", ["alexnet", "vgg11_bn", "resnet18", "mobilenet_v2", "mnasnet0_5", "regnet_x_400mf", "googlenet",
              "shufflenet_v2_x0_5", "squeezenet1_1"],
@@ -349,6 +365,13 @@ def test_chunks_are_halved_where_memory_is_short():
         list(in_chunks(2, 2, lambda part: (_ for _ in ()).throw(MemoryError())))
     with pytest.raises(RuntimeError, match="something else"):
         list(in_chunks(2, 2, lambda part: (_ for _ in ()).throw(RuntimeError("something else"))))
+
+
+def test_a_fingerprint_is_of_what_is_seen():
+    image = images(1, 32)[0]
+    assert floors.fingerprint(image) == floors.fingerprint(image * 1.0000001)  # as another device rounds
+    assert floors.fingerprint(image) != floors.fingerprint(image.flip(1))
+    assert floors.fingerprint(torch.zeros(3, 8, 8)) == floors.fingerprint(torch.zeros(3, 8, 8) + 5)
 
 
 @pytest.mark.parametrize("forward", [False, True])

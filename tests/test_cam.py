@@ -239,6 +239,21 @@ def test_networks_of_other_sizes_and_resolutions_meet_at_the_larger_input(cli, t
     assert read.input_size == (96, 96) and read.maps["Edema"].shape == (96, 96)
 
 
+def test_parts_of_a_sum_keep_it_at_another_resolution(cli, tmp_path, one):
+    """Maps of methods that attribute to the input sum to a change in logit; that of an ensemble to the mean change."""
+    other = checkpoint(tmp_path / "other.pt", "resnet18", ["Edema"], size=96)
+    options = [CXRS, "--task", "Edema", "--method", "deeplift", "-q", "-o"]
+
+    def sums(name, *paths):
+        words = [word for path in paths for word in ("--checkpoint", path)]
+        found = [heatmaps.of_record(record) for record in lines(cli("chex-cam", *options, tmp_path / name, *words).out)]
+        return np.array([made.maps["Edema"].sum(dtype=float) for made in found])
+
+    mean = (sums("a", one) + sums("b", other)) / 2
+    both = sums("both", one, other)
+    assert np.abs(both - mean).max() < 0.1 * np.abs(mean).max()  # borders are repeated, nothing else
+
+
 def test_multiclass_tasks_are_positive_minus_negative(cli, tmp_path):
     path = checkpoint(tmp_path / "mc.pt", "resnet18", ["Edema", "Mine"], policy={"Edema": "multiclass"})
     record, *_ = lines(cli("chex-cam", CXRS, "--checkpoint", path, "-o", tmp_path, "--method", "hirescam",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -95,3 +96,20 @@ def test_a_device_that_is_not_there_is_one_line(caplog):
         assert inference.device("auto").type in ("cpu", "mps")
         with pytest.raises(InputError, match="--device cuda: "):
             inference.device("cuda")
+
+
+def test_long_work_that_nobody_wants_ends_between_its_parts():
+    begun, parts = threading.Event(), []
+
+    def work(batch):
+        begun.set()
+        for part in range(10_000):
+            inference.leave_if_stopped()
+            parts.append(part)
+            time.sleep(0.001)
+
+    threading.Thread(target=lambda: begun.wait() and signal.raise_signal(signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(inference.computed((number for number in range(3)), work, 2))
+    assert 0 < len(parts) < 10_000
+    inference.leave_if_stopped()  # elsewhere it does nothing

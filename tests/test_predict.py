@@ -14,6 +14,7 @@ from PIL import Image
 
 from chextools import inference, models, packs, scores
 from chextools.models import checkpoints
+from chextools.predict import Predictor
 
 CXRS = DATA / "cxr"
 ARCH = "shufflenet_v2_x0_5"
@@ -88,6 +89,31 @@ def test_a_multiclass_score_drops_the_uncertain_output(predict, three):
     images = np.stack([packs.pixels(record, 48) for record in records])
     output = checkpoint.model(inference.normalise(images, checkpoint.mean, checkpoint.std))
     np.testing.assert_allclose(column(records, "Edema"), output[:, :2].softmax(dim=1)[:, 1], atol=1e-5)
+
+
+def test_batches_are_halved_where_memory_is_short(cli, three, monkeypatch):
+    options = [CXRS / "valid.csv", "--checkpoint", three[0], "--batch-size", "8", "-q"]
+    whole = cli("chex-predict", *options).out
+    sizes, real = [], Predictor._predict
+
+    def short(self, images):
+        sizes.append(len(next(iter(images.values()))))
+        if sizes[-1] > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(self, images)
+
+    monkeypatch.setattr(Predictor, "_predict", short)
+    halved = cli("chex-predict", *options)
+    assert halved.code == 0 and sizes == [8, 4, 2, 2, 4, 2, 2]
+    for a, b in zip(map(json.loads, halved.out.splitlines()), map(json.loads, whole.splitlines())):
+        assert a["scores"] == pytest.approx(b["scores"], abs=1e-5)
+
+    def never(self, images):
+        raise MemoryError
+
+    monkeypatch.setattr(Predictor, "_predict", never)
+    failed = cli("chex-predict", *options)
+    assert failed.code == 1 and failed.out == "" and failed.err.count("\n") == 1 and "memory" in failed.err
 
 
 def test_an_ensemble_selects_per_task(predict, three, tmp_path):

@@ -470,6 +470,20 @@ def test_two_processes_in_one_run(cli, training, xrays, tmp_path):
     assert training("RUN", "--resume").code == 0
 
 
+@pytest.mark.parametrize("text, said", [
+    ('{"lr": [1]}', "lr: [1] is no value of this option"),
+    ('{"lr": null}', "lr: must not be null"),
+    ('{"size": {}}', "size: {} is no value of this option"),
+    ('{"arch": null}', "arch: must not be null"),
+    ('{"inputs": "train.csv"}', "inputs: must be a list of files"),
+    ('{"inputs": [5]}', "inputs: must be a list of files"),
+])  # fmt: skip
+def test_a_config_written_by_hand_may_hold_anything(training, tmp_path, text, said):
+    (tmp_path / "train.json").write_text(text)
+    one_line(training("RUN", "--config", tmp_path / "train.json"), f"train.json: {said}")
+    assert not (tmp_path / "RUN").exists()
+
+
 # Parts
 
 

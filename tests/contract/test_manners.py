@@ -74,6 +74,8 @@ def test_10_a_guest_on_a_shared_machine(tmp_path, name):
     ({"SLURM_CPUS_ON_NODE": "2", "SLURM_STEP_TASKS_PER_NODE": "4"}, 1),
     ({"LOCAL_WORLD_SIZE": "2"}, 2),  # torchrun
     ({"LOCAL_WORLD_SIZE": "8"}, 1),
+    ({"LOCAL_WORLD_SIZE": "0"}, 4),
+    ({"SLURM_CPUS_PER_TASK": "8", "LOCAL_WORLD_SIZE": "2"}, 4),  # torchrun under Slurm
     ({}, 4),
 ])  # fmt: skip
 def test_10_no_more_cores_than_granted(monkeypatch, granted, cores):
