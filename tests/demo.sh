@@ -7,14 +7,16 @@ echo "in $PWD" >&2
 
 # Data with the truth about them, and a classifier
 chex-phantom -o xrays --count 1000 --size 256 256 > phantoms.jsonl
-chex-train xrays/train.csv --valid xrays/valid.csv -o RUN --arch resnet18 --size 160 --epochs 8 --lr 1e-3 > log.jsonl
+chex-train xrays/train.csv --valid xrays/valid.csv -o RUN --arch resnet18 --size 160 --epochs 6 --lr 1e-3 \
+    --channels-last > log.jsonl
 chex-predict xrays/test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc > classifier.jsonl
 
 # Where it looks, and where maps look that know nothing of the image
 truth=xrays/gt_annotations_test.json
-for method in gradcam random centre; do
-    chex-cam xrays/test.csv --checkpoint RUN/best.pt --method $method -o maps/$method | chex-segment |
-        chex-eval --truth $truth --metric iou --metric hit --per-image $method.cxrs.jsonl > $method.jsonl
+for method in "gradcam --layer layer3" random centre; do
+    name=${method%% *}
+    chex-cam xrays/test.csv --checkpoint RUN/best.pt --method $method -o maps/$name | chex-segment |
+        chex-eval --truth $truth --metric iou --metric hit --per-image $name.cxrs.jsonl > $name.jsonl
 done
 
 # How well a second reader finds it, and how far below the classifier stays

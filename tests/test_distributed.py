@@ -150,7 +150,7 @@ def test_augmentation_of_a_part_is_that_of_the_whole():
 NO_BATCH_NORM = {"arch": "squeezenet1_1", "steps": 4}  # with dropout
 BATCH_NORM = {"arch": "mobilenet_v3_small", "batch_size": 3, "accumulate": 2, "optimizer": "sgd", "clip": 0.5}
 AS_SHORT = {"arch": "shufflenet_v2_x0_5", "steps": 6, "keep": 2, "lr": 1e-4,
-            "augmentation": augment.Augmentation(5, 0.03, 0.05, 0.1, 0.1)}  # fmt: skip
+            "augmentation": augment.Augmentation(5, 0.03, 0.05)}  # fmt: skip
 
 
 def trained(xrays, folder, settings: dict, stop_at: tuple | None, ours: Ranks = ALONE) -> tuple[list, bool]:  # noqa: F811

@@ -135,7 +135,7 @@ def test_a_study(xrays, place):  # noqa: F811
     place.wait(lambda: place.state(last) == "COMPLETED")
     assert [row["step"] for row in place.rows()] == list(range(20, 401, 20))
 
-    settings = SETTINGS | {"lr": 1e-4, "augmentation": Augmentation(5, 0.03, 0.05, 0.1, 0.1)}
+    settings = SETTINGS | {"lr": 1e-4, "augmentation": Augmentation(5, 0.03, 0.05)}
     (undisturbed, _), _ = together(2, folder, trained, folder, folder / "UNDISTURBED", settings, None)
     assert without_times(place.rows()) == without_times(undisturbed)
     theirs, ours = contents(folder / "RUN"), contents(folder / "UNDISTURBED")
