@@ -11,6 +11,8 @@ import subprocess
 import pytest
 from conftest import ROOT, need_tool
 
+from chextools.tasks import STUDY
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -19,7 +21,14 @@ def block(language: str, holding: str) -> str:
 
 
 def test_the_demo_is_the_pipeline():
-    assert block("sh", "chex-segment maps") in (ROOT / "tests/demo.sh").read_text()
+    assert block("sh", "chex-phantom") in (ROOT / "tests/demo.sh").read_text()
+
+
+def test_the_scripts_for_a_cluster_are_those_of_the_manual():
+    from test_slurm import script
+
+    for name in ("train.sbatch", "cam.sbatch"):
+        assert block("sh", script(name).splitlines()[-2]) == script(name).lstrip("\n")
 
 
 def test_ci_runs_the_second_command():
@@ -44,8 +53,24 @@ def test_the_demo_runs(path):
     environment = os.environ | {"PATH": path}
     result = subprocess.run(["sh", ROOT / "tests/demo.sh"], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    shown = re.findall(r"^    (hit .*)$", README, re.M)
-    assert shown == result.stdout.splitlines()[-len(shown) :]
+    head, *rows = (re.split(r"  +", line) for line in result.stdout.splitlines())
+    shown = [re.split(r"  +", line) for line in re.findall(r"^    ((?:metric|iou|hit|auroc)  .*)$", README, re.M)]
+    assert head == shown[0] == ["metric", "task", "classifier", "gradcam", "random", "centre", "reader"]
+    assert [row[:2] for row in rows if row[:2] in [s[:2] for s in shown]] == [row[:2] for row in shown[1:]]
+    values = {(row[0], row[1]): dict(zip(head[2:], map(numbers, row[2:]))) for row in rows}
+    hits = {task: of for (metric, task), of in values.items() if metric == "hit" and task != "Average"}
+    assert list(hits) == list(STUDY)
+    # What it teaches: unseen patients are told apart, and Grad-CAM finds most findings, but a reader finds more
+    assert values["auroc", "Average"]["classifier"][0] >= 0.9
+    off_centre = {task: of for task, of in hits.items() if of["centre"][0] < 1}  # the heart is always in the middle
+    above = [t for t, of in off_centre.items() if of["gradcam"][1] > max(of["random"][2], of["centre"][2])]
+    assert len(off_centre) >= 8 and len(above) > len(off_centre) / 2
+    assert all(of["reader"][0] > of["gradcam"][0] for of in hits.values())
+
+
+def numbers(cell: str) -> tuple[float, ...]:
+    """Mean, lower and upper of a cell."""
+    return tuple(map(float, re.findall(r"[0-9.]+", cell)))
 
 
 def test_the_recipe_makes_every_table_of_the_study(oracle, tmp_path, path):
