@@ -35,13 +35,14 @@ class Settings:
     resample: str = "cxr"
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """What was measured on one CXR: float64 [K] by task, NaN where it could not be.
 
-    pixels: of the image; predicted, truth, both: areas in pixels; hit: 1, 0, or NaN where the truth is empty.
-    lacks_mask, points: whether the prediction has no mask, and a point or heatmap, of the task (NaN: nobody asked).
-    failed_masks, failed_hits: by task, why areas and hits could not be measured.
+    measured: these in one array [6, K], as there may be many rows. pixels: of the image; predicted, truth, both: areas
+    in pixels; hit: 1, 0, or NaN where the truth is empty. points: whether the prediction has a point or heatmap (NaN:
+    nobody asked). lacks_mask: bool [K], whether it has no mask. failed_masks, failed_hits: by task, why areas and hits
+    could not be measured.
     """
 
     id: str
@@ -49,15 +50,14 @@ class Row:
     has_truth: bool
     has_prediction: bool
     scores: dict[str, float]
-    pixels: np.ndarray
-    predicted: np.ndarray
-    truth: np.ndarray
-    both: np.ndarray
-    hit: np.ndarray
+    measured: np.ndarray
     lacks_mask: np.ndarray
-    points: np.ndarray
     failed_masks: dict[str, str]
     failed_hits: dict[str, str]
+
+    pixels, predicted, truth, both, hit, points = (
+        property(lambda row, place=place: row.measured[place]) for place in range(6)
+    )
 
     @property
     def failed(self) -> dict[str, str]:
@@ -112,13 +112,12 @@ def _measure(pair: tuple[Located | Failure, dict | None], settings: Settings) ->
 def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     """Measure a prediction against its truth; either may be missing, which counts as empty."""
     either = (truth or {}) | (record or {})
-    unknown = np.full(len(settings.tasks), np.nan)
     trues, failed_hits = masks_of(truth, settings.tasks)
     masks, failed = masks_of(record, settings.tasks)
     failed |= failed_hits
     row = Row(
         either["id"], records.patient(either), truth is not None, record is not None, either.get("scores", {}),
-        *(unknown.copy() for _ in range(5)), np.zeros(len(settings.tasks), bool), unknown.copy(), failed, failed_hits,
+        np.full((6, len(settings.tasks)), np.nan), np.zeros(len(settings.tasks), bool), failed, failed_hits,
     )  # fmt: skip
     asked = [task for task, true in trues.items() if true is not None and true.area and "hit" in settings.metrics]
     prediction = _Prediction(record, asked) if record else None

@@ -60,6 +60,17 @@ def run(command: str, *arguments: object, **options) -> subprocess.CompletedProc
     return subprocess.run([*launcher(command), *map(str, arguments)], timeout=120, **options)
 
 
+@pytest.fixture(scope="session")
+def path(tmp_path_factory) -> str:
+    """A PATH on which the commands are this checkout's, with this Python."""
+    folder = tmp_path_factory.mktemp("bin")
+    for command in COMMANDS:
+        script = folder / command
+        script.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in launcher(command)) + ' "$@"\n')
+        script.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
 @dataclass
 class Result:
     code: int

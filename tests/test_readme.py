@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 
-import pytest
 from conftest import ROOT, need_tool
 
 from chextools.tasks import STUDY
@@ -34,19 +33,6 @@ def test_the_scripts_for_a_cluster_are_those_of_the_manual():
 def test_ci_runs_the_second_command():
     (command,) = [line.strip() for line in README.splitlines() if line.endswith("pytest tests")]
     assert command in (ROOT / ".ci/run").read_text().splitlines()
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory) -> str:
-    """A PATH on which the commands are this checkout's."""
-    from conftest import COMMANDS, launcher
-
-    folder = tmp_path_factory.mktemp("bin")
-    for command in COMMANDS:
-        script = folder / command
-        script.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in launcher(command)) + ' "$@"\n')
-        script.chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 def test_the_demo_runs(path):

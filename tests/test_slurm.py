@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COMMANDS, ROOT, launcher, need_tool
+from conftest import ROOT, need_tool
 from pycocotools import mask
 from test_distributed import together, trained
 from test_train import contents, without_times, xrays  # noqa: F401
@@ -31,17 +31,6 @@ def script(name: str) -> str:
     for written, meant in ((r"\-", "-"), (r"\(dq", '"'), (r"\&", ""), (r"\e", "\\")):
         text = text.replace(written, meant)
     return text
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory) -> str:
-    """A PATH on which the commands are this checkout's."""
-    folder = tmp_path_factory.mktemp("bin")
-    for command in COMMANDS:
-        wrapper = folder / command
-        wrapper.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in launcher(command)) + ' "$@"\n')
-        wrapper.chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="module")

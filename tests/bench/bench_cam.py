@@ -4,9 +4,11 @@
 
 A network with untrained weights and CheXpert's 14 tasks (default: DenseNet121 at 320 pixels) explains noise saved as
 JPEG of 2320 x 2828, whole commands less their start-up (the same command on no more than one batch is taken off).
-The rivals explain `--rivals` images, one at a time as their users do, in this process; their cost per image does not
-depend on how many. All take the same number of threads. Cores that others use too make ratios uncertain: of our
-passes and commands the best of three runs counts, bare passes are timed before and after, and the load is printed.
+Bare passes and rivals run in this process, as their users run them: rivals explain `--rivals` images, one at a time, as
+their cost per image does not depend on how many, and memory is managed as glibc does by default. That chex-cam keeps
+what it is given back is part of what it does; bare passes with that setting are printed last. All take the same number
+of threads. Cores that others use too make ratios uncertain: of passes and commands the best of three runs counts, bare
+passes are timed before and after, and the load is printed.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from chextools import inference, models  # noqa: E402
 from chextools.models import checkpoints  # noqa: E402
+from chextools.parallel import default_jobs  # noqa: E402
 from chextools.saliency.network import Network  # noqa: E402
 from chextools.saliency.occlusion import occlude  # noqa: E402
 from chextools.tasks import CHEXPERT  # noqa: E402
@@ -52,13 +55,13 @@ def main() -> None:
     batch = torch.randn(BATCH, 3, options.size, options.size)
     print(f"{options.arch}, {options.size} pixels, {len(tasks)} tasks, {os.cpu_count()} cores, load "
           f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}", flush=True)  # fmt: skip
-    with inference.threads():
-        report(options, model, tasks, batch)
+    torch.set_num_threads(default_jobs())
+    report(options, model, tasks, batch)
 
 
 def report(options: argparse.Namespace, model: torch.nn.Module, tasks: list[int], batch: torch.Tensor) -> None:
     def bare() -> float:
-        """Seconds per image of forward passes alone, in the same batches, and with chex-cam's memory settings."""
+        """Seconds per image of forward passes alone, in the same batches."""
         with torch.inference_mode():
             model(batch)
             rounds = range(options.images // BATCH)
@@ -83,6 +86,8 @@ def report(options: argparse.Namespace, model: torch.nn.Module, tasks: list[int]
     for name, (mine, theirs) in attributions(model, network, single, tasks, options.steps).items():
         said = theirs if isinstance(theirs, str) else f"{theirs:.2f} s = {theirs / mine:.1f} x"
         print(f"{name}: {mine:.2f} s per image, captum {said}", flush=True)
+    inference.keep_memory()
+    print(f"bare forward passes with chex-cam's memory setting: {bare():.3f} s per image")
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
