@@ -177,8 +177,8 @@ def _read_npz(data: memoryview) -> Heatmaps:
         delta={name: float(value) for name, value in zip(names, delta) if math.isfinite(value)},
         chosen_sign=strings("sign", 0, "") or None,
     )
-    if heatmaps.chosen_sign not in (None, *SIGNS):
-        raise InputError(f"its sign is {heatmaps.chosen_sign[:40]!r}, not one of {', '.join(SIGNS)}")
+    if heatmaps.chosen_sign is not None:
+        _checked_sign(heatmaps.chosen_sign)
     for name, heatmap in zip(names, maps):
         heatmaps.add(name, heatmap)
     return heatmaps
@@ -417,7 +417,15 @@ def of_record(record: dict, tasks: Collection[str] | None = None) -> Heatmaps:
     size = tuple(record.get("size") or loaded.size)
     if size != loaded.size:
         raise InputError(f"the record's size is {list(size)}, but {record['heatmap']} says {list(loaded.size)}")
+    if record.get("sign") is not None:
+        loaded.chosen_sign = _checked_sign(record["sign"])
     return loaded
+
+
+def _checked_sign(sign: object) -> str:
+    if sign not in SIGNS:
+        raise InputError(f'"sign" is {str(sign)[:40]!r}, not one of {", ".join(SIGNS)}')
+    return sign
 
 
 def open_heatmap(reference: str, tasks: Collection[str] | None = None) -> Heatmaps:

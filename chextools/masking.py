@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chextools import heatmaps
-from chextools.binarize import SIGNS, binarize
+from chextools.binarize import binarize
 from chextools.errors import InputError
 from chextools.masks import Mask
 
@@ -63,9 +63,7 @@ def _from_heatmap(record: dict, settings: Settings) -> dict:
     for key, value in (("labels", loaded.labels), ("method", loaded.method), ("model", loaded.model)):
         if value:
             record.setdefault(key, value)
-    if record.get("sign") not in (None, *SIGNS):
-        raise InputError(f'"sign" is {str(record["sign"])[:40]!r}, not one of {", ".join(SIGNS)}')
-    sign = record["sign"] = settings.sign or record.get("sign") or loaded.sign
+    sign = record["sign"] = settings.sign or loaded.sign
 
     def mask(task: str) -> Mask:
         threshold = settings.threshold_of(task)

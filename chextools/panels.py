@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from chextools import heatmaps, images, overlap, records, tasks
-from chextools.binarize import SIGNS, surface_of
+from chextools.binarize import surface_of
 from chextools.errors import InputError
 from chextools.masks import Mask, intersection
 from chextools.render import Legend, Panel
@@ -82,9 +82,7 @@ class Case:
         self.heatmaps = heatmaps.of_record(self.record, wanted) if "heatmap" in self.record else None
         if not isinstance(self.record.get("image"), str) or not self.record["image"]:
             raise InputError('no "image" key; name the X-rays with --images')
-        if self.record.get("sign") not in (None, *SIGNS):
-            raise InputError(f'"sign" is {str(self.record["sign"])[:40]!r}, not one of {", ".join(SIGNS)}')
-        self.sign = sign or self.record.get("sign") or (self.heatmaps.sign if self.heatmaps else "positive")
+        self.sign = sign or (self.heatmaps.sign if self.heatmaps else "positive")
         failed = self.record.get("failed", {}) | (self.heatmaps.failed if self.heatmaps else {})
         self.failed = {task: str(why) for task, why in failed.items() if wanted is None or task in wanted}
         self.tasks = [task for task in self._tasks() if wanted is None or task in wanted]

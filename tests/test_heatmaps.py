@@ -99,6 +99,10 @@ def test_delta_and_sign_come_back_from_a_file(tmp_path):
     assert (read.delta, read.chosen_sign, read.sign) == ({"Fracture": 0.25}, "abs", "abs")
     read = read_npz(write(tmp_path / "b.npz", example()))
     assert (read.delta, read.chosen_sign, read.sign) == ({}, None, "positive")
+    record = {"id": "p1", "heatmap": str(tmp_path / "b.npz")}
+    assert hm.of_record(record | {"sign": "raw"}).sign == "raw"
+    with pytest.raises(InputError, match="^\"sign\" is 'up', not one of positive, abs, raw$"):
+        hm.of_record(record | {"sign": "up"})
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -154,7 +158,7 @@ NPZ_FAULTS = {
     "two of three": ({"tasks": np.array(["a", "b", "c"])}, "2 maps, 3 tasks and 2 scores"),
     "scores": ({"scores": np.ones(3)}, "2 maps, 2 tasks and 3 scores"),
     "deltas": ({"delta": np.ones(1)}, "2 maps and 1 deltas"),
-    "sign": ({"sign": np.array("negative")}, "its sign is 'negative', not one of positive, abs, raw"),
+    "sign": ({"sign": np.array("negative")}, "\"sign\" is 'negative', not one of positive, abs, raw"),
     "one task twice": ({"tasks": np.array(["Edema", "Edema"])}, "two maps of Edema"),
     "a task and its alias": ({"tasks": np.array(["Lung Opacity", "Airspace Opacity"])}, "two maps of Airspace"),
     "no pixels": ({"maps": np.ones((2, 0, 4), "f4")}, "the maps are empty"),

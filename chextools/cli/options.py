@@ -123,7 +123,8 @@ def smooth() -> Decorator:
 def sign() -> Decorator:
     return click.option(
         "--sign", type=click.Choice(["positive", "abs", "raw"]),
-        help="Which evidence counts in a signed heatmap. [default: positive; raw for the study's pickles]",
+        help="Which evidence counts in a signed heatmap. [default: what the record or heatmap says, else positive, raw "
+        "for the study's pickles]",
     )  # fmt: skip
 
 
