@@ -169,10 +169,13 @@ class Writer:
         """Append an image, uint8 [size, size], of the record that stands at `at` in its list."""
         if self.finished:
             self._reopen()
-        self._data.write(np.ascontiguousarray(image))
-        self._data.flush()  # before the index says so
         start = self._end
-        self._write({"row": len(self.done), "at": at, "crc32": zlib.crc32(image), "record": record})
+        try:
+            self._data.write(np.ascontiguousarray(image))
+            self._data.flush()  # before the index says so
+            self._write({"row": len(self.done), "at": at, "crc32": zlib.crc32(image), "record": record})
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.part.data)) from None
         self.done[record["id"]] = start, self._end - start
 
     def finish(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -65,10 +66,15 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
     except BrokenProcessPool:
         raise InputError("a worker process was killed (out of memory?); try fewer with --jobs") from None
     finally:
+        results = getattr(pool, "_result_queue", None)
         pool.shutdown(wait=False, cancel_futures=True)
         if waiting is not None:  # stopped early: nobody wants what the workers still do
             for worker in multiprocessing.active_children():
                 worker.kill()
+            with contextlib.suppress(AttributeError, OSError):
+                # One may have died halfway through a result. The thread that reads it would wait for the rest, and the
+                # interpreter for the thread, as long as anybody can write.
+                results._writer.close()
 
 
 def _start_worker() -> None:

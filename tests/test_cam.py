@@ -151,7 +151,8 @@ def test_the_delta_of_each_map_is_in_record_and_file(cli, tmp_path, one, monkeyp
 
 def test_a_map_that_is_not_complete_has_failed(cli, tmp_path, one, monkeypatch):
     """Also when resumed, and for the commands that read it."""
-    monkeypatch.setattr(ensembles, "TOLERANCE", 0.0)
+    for name in ("TOLERANCE", "ROUNDING"):
+        monkeypatch.setattr(ensembles, name, 0.0)
     options = [CXRS, "--checkpoint", one, "--task", "Edema", "-o", tmp_path / "maps", "--method", "deeplift"]
     first, again = (cli("chex-cam", *options, *more) for more in ([], ["--resume"]))
     assert first.code == again.code == 1 and again.out == first.out

@@ -288,6 +288,7 @@ def test_a_full_disk_leaves_a_pack_to_resume(cli, tmp_path):
     script = f"trap '' XFSZ; ulimit -f 500; {words}"
     result = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
     assert result.returncode == 1 and b"Traceback" not in result.stderr and result.stderr.count(b"\n") == 1
+    assert f"{tmp_path}/p/images-1-of-1.u8: File too large".encode() in result.stderr
     assert cli("chex-prep", source, "--pack", tmp_path / "p", "--resume").code == 0
     assert cli("chex-prep", source, "--pack", tmp_path / "whole").code == 0
     assert files(tmp_path / "p") == files(tmp_path / "whole")
