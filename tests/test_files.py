@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -79,6 +80,21 @@ def slow_square(n: int) -> int:
 
 def test_ordered_map_keeps_order():
     assert list(parallel.ordered_map(slow_square, range(20), 3)) == [n * n for n in range(20)]
+
+
+def large(n: int) -> bytes:
+    return bytes(1 << 24)  # far more than a pipe holds: whoever is killed is in the middle of it
+
+
+def test_ordered_map_ends_though_a_worker_was_killed_halfway_through_a_result():
+    for _ in range(5):
+        before = set(threading.enumerate())
+        results = parallel.ordered_map(large, range(20), 2)
+        next(results)
+        results.close()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)
+            assert not thread.is_alive(), thread
 
 
 def test_ordered_map_does_not_read_far_ahead():
