@@ -161,7 +161,9 @@ class Ensemble:
         """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
         delta, change = completeness(network, images, member.logits, maps, given.get("baseline"))
         if self.method.exact:
-            rounding = ROUNDING * maps.abs().sum((2, 3), dtype=torch.float64)
+            logit = network.logits()[:, member.logits].double()
+            parts = maps.abs().sum((2, 3), dtype=torch.float64) + logit.abs() + (logit - change).abs()
+            rounding = ROUNDING * parts
             maps[delta.abs() > torch.maximum(TOLERANCE * change.abs(), rounding)] = torch.nan
         return delta.cpu(), change.cpu()
 

@@ -181,6 +181,9 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
     changed its number.
     """
     by_id = {row.id: row for row in rows}
+    if by_id and truth.records.keys().isdisjoint(by_id):
+        raise InputError(f"no id of the predictions is in the truth: they have {min(by_id)}, that has "
+                         f"{min(truth.records)}")  # fmt: skip
     missing = sorted(truth.records.keys() - by_id.keys())
     strangers = [row.id for row in rows if not row.has_truth]
     if missing:

@@ -156,8 +156,11 @@ def device(name: str) -> torch.device:
             return torch.device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
-        log.warning("no GPU is available: running on the CPU with %d threads", _threads())
+        count = _threads()
+        log.warning("no GPU is available: running on the CPU with %d thread%s", count, "s" * (count != 1))
         return torch.device("cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
     try:
         found = torch.device(name)
         torch.empty(0, device=found)

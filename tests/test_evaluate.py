@@ -316,3 +316,11 @@ def test_a_table_shows_no_control_characters(cli, tmp_path):
     from chextools import tables
 
     assert "\x1b" not in tables.write([{"task": "\x1b[31mred\n"}], "table", ["task"])
+
+
+def test_predictions_of_other_images_than_the_truths_are_an_error(cli, tmp_path, small):
+    masks = json.loads((small / "expected/seg_otsu.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps({f"x{i}": m for i, m in masks.items()}))
+    result = cli("chex-eval", tmp_path / "other.json", "--truth", small / "expected/gt.json")
+    assert result.code == 1 and result.out == ""
+    assert "no id of the predictions is in the truth: they have xpatient64000" in result.err

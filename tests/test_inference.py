@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 
@@ -98,7 +97,7 @@ def test_a_device_that_is_not_there_is_one_line(caplog):
             inference.device("cuda")
 
 
-def test_long_work_that_nobody_wants_ends_between_its_parts():
+def test_long_work_that_nobody_wants_ends_between_its_parts(monkeypatch):
     begun, parts = threading.Event(), []
 
     def work(batch):
@@ -108,7 +107,11 @@ def test_long_work_that_nobody_wants_ends_between_its_parts():
             parts.append(part)
             time.sleep(0.001)
 
-    threading.Thread(target=lambda: begun.wait() and signal.raise_signal(signal.SIGINT)).start()
+    def interrupted(results):
+        begun.wait()
+        raise KeyboardInterrupt  # as Ctrl-C does while a result is waited for
+
+    monkeypatch.setattr(inference, "_next", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(inference.computed((number for number in range(3)), work, 2))
     assert 0 < len(parts) < 10_000

@@ -185,7 +185,14 @@ def test_ranks_ties_and_overlaps():
     means = [(0.4, 0.35, 0.45), (0.5, 0.44, 0.56), (0.9, 0.8, 1.0), (0.5, 0.4, 0.6), (0.2, 0.1, 0.3), (0.1, None, None)]
     places = ranking.places([*means, (None, None, None)], [True, True, False, True, True, True, True])
     assert [place.rank for place in places] == [3, 1, None, 1, 4, 5, None]
-    assert [place.overlaps for place in places] == [True, None, False, True, False, None, None]
+    assert [place.overlaps for place in places] == [True, None, False, None, False, None, None]
+
+
+def test_runs_that_share_the_first_place_are_not_compared_with_each_other(tmp_path):
+    board = leaderboard.ranked(read(*write_runs(tmp_path, {"a": 0.5, "b": 0.5, "c": 0.49}, STUDY)))
+    said = leaderboard.leaders("iou", board)
+    assert "a and b share the first place" in said and "no interval" not in said
+    assert "The interval of c overlaps with that: these CXRs do not clearly tell these runs apart." in said
 
 
 def test_intervals_that_touch_overlap():

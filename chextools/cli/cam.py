@@ -61,11 +61,11 @@ class Baseline(click.ParamType):
 @click.option("--baseline", type=Baseline(), default="zero", show_default=True,
               help="What stands for nothing to see, in occlusion, ig and deeplift: the network's zero, the image's "
               "mean, the image blurred, or a grey level from 0 to 1.")
-@click.option("--steps", type=click.IntRange(1, 10000), default=50, show_default=True,
+@click.option("--steps", type=click.IntRange(1, 10000), default=50, show_default=True, metavar="N",
               help="Points of ig between baseline and image.")
 @click.option("--rule", type=click.Choice(["epsilon-plus", "epsilon", "gradient-input"]), default="epsilon-plus",
               show_default=True, help="How lrp shares relevance out.")
-@click.option("--samples", type=click.IntRange(1, 10000), default=50, show_default=True,
+@click.option("--samples", type=click.IntRange(1, 10000), default=50, show_default=True, metavar="N",
               help="Noisy copies of smoothgrad.")
 @options.sign()
 @click.option("--ensemble", type=click.Choice(["mean"]), default="mean", show_default=True,

@@ -48,7 +48,7 @@ SHARE = click.FloatRange(0, 1)
 @options.output_folder("the run")
 @options.root()
 @click.option("--arch", default="densenet121", show_default=True, metavar="NAME",
-              help="Any classification model of torchvision.")
+              help="Any classification model of torchvision, or timm/NAME.")
 @click.option("--weights", metavar="FILE|imagenet", help="Begin with these weights; imagenet downloads torchvision's. "
               "[default: drawn from the seed]")
 @number("--size", click.IntRange(8, 4096), "Side of the images in pixels.", 320)
@@ -66,7 +66,7 @@ SHARE = click.FloatRange(0, 1)
 @number("--batch-size", COUNT, "Images per batch.", 16)
 @number("--accumulate", COUNT, "Batches per step.", 1)
 @number("--clip", POSITIVE, "Greatest norm of the gradient. [default: any]")
-@number("--epochs", POSITIVE, "Epochs.", 3.0)
+@number("--epochs", click.FloatRange(0, 1e6, min_open=True), "Epochs.", 3.0)
 @number("--steps", COUNT, "Steps, instead of epochs.")
 @number("--patience", COUNT, "End after N validations without improvement.")
 @number("--checkpoint-every", COUNT, "Steps between validations; one is always last.", 4800)
@@ -130,6 +130,7 @@ def _options(context: click.Context, inputs: tuple[str, ...]) -> dict:
     given -= set() if inputs else {"inputs"}
 
     def parse(name: str, value: object) -> object:
+        _check_kind(parameters[name], value)
         try:
             return value if name == "inputs" else parameters[name].process_value(context, value)
         except click.BadParameter as error:
@@ -143,6 +144,24 @@ def _options(context: click.Context, inputs: tuple[str, ...]) -> dict:
     if options["valid"] == "-" and "-" in options["inputs"]:
         raise click.UsageError("TRAIN and --valid cannot both be stdin")
     return options
+
+
+def _check_kind(parameter: click.Parameter, value: object) -> None:
+    """Raise InputError for a value of JSON that click would make something else of, such as 2 of 2.5."""
+    from chextools.errors import InputError
+
+    if parameter.nargs == -1 or getattr(parameter, "multiple", False):
+        wanted, fits = "a list of strings", isinstance(value, list) and all(isinstance(each, str) for each in value)
+    elif getattr(parameter, "is_flag", False):
+        wanted, fits = "true or false", isinstance(value, bool)
+    elif isinstance(parameter.type, click.types.IntParamType):
+        wanted, fits = "a whole number", isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(parameter.type, click.types.FloatParamType):
+        wanted, fits = "a number", isinstance(value, (int, float)) and not isinstance(value, bool)
+    else:
+        wanted, fits = "a string", isinstance(value, str)
+    if value is not None and not fits:
+        raise InputError(f"must be {wanted}")
 
 
 def main() -> None:

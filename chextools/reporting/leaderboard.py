@@ -83,8 +83,7 @@ def text(runs: Sequence[Run], by: str, output_format: str) -> str:
             else:
                 line |= {f"{name} ": _spelled(**one)}  # the space keeps a run's name from being a column of ours
         flat.append(line)
-    shown = [name for name in flat[0] if any(line[name] is not None for line in flat)] if flat else []
-    return tables.write(flat, output_format, shown)
+    return tables.write(flat, output_format, list(flat[0]) if flat else [])
 
 
 def _spelled(mean: float | None, lower: float | None, upper: float | None) -> str | None:
@@ -107,16 +106,16 @@ def leaders(metric: str, board: Sequence[tuple[Run, dict[str, ranking.Place]]]) 
     if ties:
         start = f"By {name}, {listed([first.name, *ties])} share the first place: {numbers}."
     overlapping = [run.name for run, other in rest if other.overlaps]
-    unknown = [run.name for run, other in rest if other.overlaps is None]
+    unknown = [run.name for run, other in rest if other.overlaps is None and other.rank != 1]
     if place.lower is None or place.upper is None:
         return f"{start} It has no interval, so nothing says how sure that is."
     said = []
     if overlapping:
-        told = "the two" if len(overlapping) == 1 else "these runs"
+        told = "the two" if len(overlapping) == 1 and not ties else "these runs"
         verb = "interval of" if len(overlapping) == 1 else "intervals of"
         does = "overlaps" if len(overlapping) == 1 else "overlap"
         said.append(f"The {verb} {listed(overlapping)} {does} with that: these CXRs do not clearly tell {told} apart.")
-    elif len(unknown) < len(rest):
+    elif len(unknown) + len(ties) < len(rest):
         said.append("No other interval overlaps with that.")
     if unknown:
         said.append(f"{listed(unknown)} {'has' if len(unknown) == 1 else 'have'} no interval to compare.")

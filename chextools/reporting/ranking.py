@@ -11,7 +11,8 @@ class Place:
     """Where a run stands by one metric.
 
     rank: 1 for the greatest mean, equal for equal means; None for what is not ranked, such as a human benchmark.
-    overlaps: whether its interval overlaps with that of the first; None for the first, and where one has no interval.
+    overlaps: whether its interval overlaps with that of the first; None for the first, also where several share that
+    place, and where one has no interval.
     """
 
     mean: float | None
@@ -30,7 +31,7 @@ def places(means: Sequence[tuple[float | None, float | None, float | None]], ran
         Place(
             *interval,
             order.index(interval[0]) + 1 if takes else None,
-            None if first in (None, k) else overlap(interval, means[first]),
+            None if first is None or (takes and interval[0] == order[0]) else overlap(interval, means[first]),
         )
         for k, (interval, takes) in enumerate(zip(means, takes_part))
     ]

@@ -11,7 +11,7 @@ from chextools.saliency import baselines
 from chextools.saliency.network import Network, plainly
 
 TOLERANCE = 1e-3  # of the change in logit: methods that are exact must meet it
-ROUNDING = 1e-6  # of the sum of a map's absolute values: what float32 may lose where a change is next to nothing
+ROUNDING = 1e-6  # of the absolute values that were summed: what float32 may lose where a change is next to nothing
 
 
 @plainly()

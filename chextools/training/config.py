@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -27,10 +26,14 @@ def replayed(values: Mapping, given: Collection[str], parse: Callable[[str, obje
     resumed = values["resume"] and values["output"] and is_run(values["output"])
     path = str(Path(values["output"], CONFIG)) if resumed else values["config"]
     for name, value in (read_config(path) if path else {}).items():
-        if name not in values or name in OF_THIS_RUN:
+        if name in OF_THIS_RUN:
+            raise InputError(f"{path}: {name!r} belongs on the command line")
+        if name not in values:
             raise InputError(f"{path}: unknown option {name!r}{hint(name, values)}")
         try:
-            value = _parsed(name, value, values[name], parse)
+            if value is None and values[name] is not None:
+                raise InputError("must not be null")
+            value = parse(name, value)
         except InputError as error:
             raise InputError(f"{path}: {name}: {error}") from None
         if name not in given:
@@ -39,20 +42,6 @@ def replayed(values: Mapping, given: Collection[str], parse: Callable[[str, obje
             raise InputError(f"{values['output']}: its {name.replace('_', '-')} is {_plain(value)!r}, not "
                              f"{_plain(values[name])!r}: leave it out, or begin another run")  # fmt: skip
     return {name: _plain(value) for name, value in values.items()}
-
-
-def _parsed(name: str, value: object, default: object, parse: Callable[[str, object], object]) -> object:
-    """A value of a file, which may hold anything."""
-    if name == "inputs" and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
-        raise InputError("must be a list of files")
-    if value is None and default is not None:
-        raise InputError("must not be null")
-    try:
-        return parse(name, value)
-    except InputError:
-        raise
-    except (TypeError, ValueError, AttributeError):
-        raise InputError(f"{json.dumps(value)[:80]} is no value of this option") from None
 
 
 def recorded(values: Mapping) -> dict:

@@ -57,7 +57,8 @@ def test_10_a_guest_on_a_shared_machine(tmp_path, name):
     children, threads = watched(process)
     assert (process.returncode, process.stderr.read()) == (0, b"")
     process.stderr.close()
-    assert children == 0 and threads <= (8 if case.uses_torch else 3)
+    # No pool of processes, which are two at least; torch asks ldconfig while it is imported
+    assert children <= case.uses_torch and threads <= (8 if case.uses_torch else 3)
     made = sorted(shared.rglob("*"))
     assert made or "-o" not in words
     for path in made:
