@@ -100,6 +100,7 @@ def test_10_auto_says_that_it_is_the_cpu_and_how_much_of_it(monkeypatch, caplog)
     monkeypatch.setattr(parallel, "_cgroup_quota", lambda: 64)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    caplog.set_level("WARNING", "chextools")
     assert inference.device("auto").type == "cpu"
     assert caplog.messages == ["no GPU is available: running on the CPU with 3 threads"]
     with inference.threads():
