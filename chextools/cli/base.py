@@ -93,21 +93,29 @@ def run(command: Command) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
     if code and sys.stdout is not None:
         _discard(sys.stdout)
-    _leave_readers(code)
+    _leave_threads(code)
     sys.exit(code)
 
 
-def _leave_readers(code: int) -> None:
-    """End at once where a thread still waits for stdin: the interpreter would not end in order before it does."""
+def _leave_threads(code: int) -> None:
+    """End at once where threads would not let the interpreter end in order: one that still waits for stdin would keep
+    it, those of connections with other processes, after an error, can abort it.
+    """
+    waiting = connected = False
     if "chextools.inference" in sys.modules:
         import threading
 
         from chextools.inference import READER
 
-        if any(thread.name == READER for thread in threading.enumerate()):
-            with contextlib.suppress(OSError, AttributeError, ValueError):
-                sys.stderr.flush()
-            os._exit(code)
+        waiting = any(thread.name == READER for thread in threading.enumerate())
+    if "chextools.training.ranks" in sys.modules:
+        from chextools.training.ranks import is_connected
+
+        connected = is_connected()
+    if waiting or connected:
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def _invoke(command: Command) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,6 +80,8 @@ class Ranks:
         errors = [None] * self.count
         distributed.all_gather_object(errors, error)
         if first := next(filter(None, errors), None):
+            with contextlib.suppress(RuntimeError):
+                distributed.barrier()  # nobody leaves before all have heard
             raise InputError(first)
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -111,6 +114,15 @@ class Ranks:
 ALONE = Ranks()
 
 
+def is_connected() -> bool:
+    """Whether this process still holds connections with others."""
+    if "torch.distributed" not in sys.modules:
+        return False
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized()
+
+
 @contextlib.contextmanager
 def found(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     """This process among those of its run, to the end of the block.
@@ -132,11 +144,10 @@ def found(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         said = str(error).splitlines()[0]
         raise InputError(f"{_where(ranks)}another process ended or cannot be reached; see what it said, then go on "
                          f"with --resume ({said})") from None  # fmt: skip
-    if ranks.count > 1:
+    if is_connected():
         from torch import distributed
 
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+        distributed.destroy_process_group()
 
 
 def read(environment: Mapping[str, str]) -> Ranks:
