@@ -188,8 +188,6 @@ class Ensemble:
             network = Network(model, self.layer, combination)
             if self.method.needs_layer:
                 network.check(checkpoint.size)
-            if self.method.to_input:
-                network.folded()
             if self.check is not None:
                 self.check(network)
         except InputError as error:

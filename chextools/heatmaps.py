@@ -178,7 +178,7 @@ def _read_npz(data: memoryview) -> Heatmaps:
         chosen_sign=strings("sign", 0, "") or None,
     )
     if heatmaps.chosen_sign is not None:
-        _checked_sign(heatmaps.chosen_sign)
+        checked_sign(heatmaps.chosen_sign)
     for name, heatmap in zip(names, maps):
         heatmaps.add(name, heatmap)
     return heatmaps
@@ -418,11 +418,12 @@ def of_record(record: dict, tasks: Collection[str] | None = None) -> Heatmaps:
     if size != loaded.size:
         raise InputError(f"the record's size is {list(size)}, but {record['heatmap']} says {list(loaded.size)}")
     if record.get("sign") is not None:
-        loaded.chosen_sign = _checked_sign(record["sign"])
+        loaded.chosen_sign = checked_sign(record["sign"])
     return loaded
 
 
-def _checked_sign(sign: object) -> str:
+def checked_sign(sign: object) -> str:
+    """A sign that a stranger has written. Raises InputError for one that there is not."""
     if sign not in SIGNS:
         raise InputError(f'"sign" is {str(sign)[:40]!r}, not one of {", ".join(SIGNS)}')
     return sign

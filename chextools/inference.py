@@ -108,15 +108,15 @@ def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) ->
         thread.join(1)  # unless it waits for input that may never come
 
 
-class Stopped(Exception):
+class Unwanted(Exception):
     """Nobody wants the result any more."""
 
 
 def leave_if_stopped() -> None:
-    """Raise Stopped in a thread of `computed` after that was closed; long work asks now and then."""
+    """Raise Unwanted in a thread of `computed` after that was closed; long work asks now and then."""
     stopped = getattr(_thread, "stopped", None)
     if stopped is not None and stopped.is_set():
-        raise Stopped
+        raise Unwanted
 
 
 def _put(results: queue.Queue, entry: object, stopped: threading.Event) -> bool:

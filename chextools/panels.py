@@ -82,7 +82,8 @@ class Case:
         self.heatmaps = heatmaps.of_record(self.record, wanted) if "heatmap" in self.record else None
         if not isinstance(self.record.get("image"), str) or not self.record["image"]:
             raise InputError('no "image" key; name the X-rays with --images')
-        self.sign = sign or (self.heatmaps.sign if self.heatmaps else "positive")
+        own = heatmaps.checked_sign(self.record.get("sign") or "positive")
+        self.sign = sign or (self.heatmaps.sign if self.heatmaps else own)
         failed = self.record.get("failed", {}) | (self.heatmaps.failed if self.heatmaps else {})
         self.failed = {task: str(why) for task, why in failed.items() if wanted is None or task in wanted}
         self.tasks = [task for task in self._tasks() if wanted is None or task in wanted]

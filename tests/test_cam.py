@@ -21,7 +21,7 @@ from test_memory import peak_megabytes
 
 from chextools import cam, ensembles, heatmaps, images, inference, models
 from chextools.models import checkpoints
-from chextools.saliency import METHODS
+from chextools.saliency import METHODS, deeplift
 from chextools.saliency.gradcam import gradcam
 from chextools.saliency.network import Network
 from chextools.tasks import CHEXPERT, STUDY
@@ -160,6 +160,20 @@ def test_a_map_that_is_not_complete_has_failed(cli, tmp_path, one, monkeypatch):
     assert failed and all("does not sum to the change in logit: its completeness delta is" in each for each in failed)
     read = lines(cli("chex-segment", stdin=first.out.encode()).out)
     assert [record["failed"]["Edema"] for record in read if "failed" in record] == failed
+
+
+def test_a_map_that_is_a_hundredth_off_has_failed_and_rounding_has_not(cli, tmp_path, one, monkeypatch):
+    """At the tolerances that users get; where logits hardly change, float32 is what is left of a map."""
+    weak = checkpoint(tmp_path / "weak.pt", "resnet18", ["Edema"])
+    content = torch.load(weak, weights_only=True)
+    content["state_dict"]["fc.weight"] *= 1e-6  # the change drowns in the rounding of logit and bias
+    torch.save(content, weak)
+    options = ["-o", tmp_path / "maps", "--method", "deeplift", "--task", "Edema", "-q", "-f", CXRS]
+    for path in (one, weak):
+        assert cli("chex-cam", *options, "--checkpoint", path).code == 0
+    exact = deeplift.deeplift
+    monkeypatch.setattr(deeplift, "deeplift", lambda *given, **more: 1.01 * exact(*given, **more))
+    assert "8 of 8 records failed" in cli("chex-cam", *options, "--checkpoint", one).err
 
 
 def test_the_sign_goes_with_the_maps(cli, tmp_path, one):

@@ -73,7 +73,7 @@ def test_ranks_of_an_environment(environment, expected):
 
 def test_ranks_that_make_no_sense():
     for changed in ({"RANK": "first"}, {"RANK": "2"}, {"MASTER_PORT": "any"}):
-        with pytest.raises(InputError, match="^cannot tell which process this is: RANK, WORLD_SIZE, LOCAL_RANK and"):
+        with pytest.raises(InputError, match="^cannot tell which process this is: RANK, WORLD_SIZE, "):
             ranks.read(TORCHRUN | changed)
 
 
@@ -230,13 +230,13 @@ def test_options_that_differ_are_an_error(xrays, tmp_path):  # noqa: F811
     assert said[0] == said[1] and said[0].startswith("the processes of one run must have the same options")
 
 
-def damaged(folder, copy, settings: dict, ours: Ranks) -> tuple[str, bool]:
-    """What a process says of an image that only decoding finds damaged; whether the run could go on after that."""
+def damaged(folder, copy, settings: dict, ours: Ranks) -> str:
+    """What a process says of an image that only decoding finds damaged."""
     try:
-        rows, finished = trained(copy, folder, settings, None, ours)
-        return "", finished
+        trained(copy, folder, settings, None, ours)
+        return ""
     except InputError as error:
-        return str(error), False
+        return str(error)
 
 
 def test_an_image_that_one_process_cannot_read_loses_nothing(xrays, tmp_path):  # noqa: F811
@@ -249,7 +249,7 @@ def test_an_image_that_one_process_cannot_read_loses_nothing(xrays, tmp_path):  
     good = path.read_bytes()
     path.write_bytes(good[:60] + b"damage" + good[66:])
     said = together(2, tmp_path, damaged, tmp_path / "B", copy, settings)
-    assert sorted(text != "" for text, _ in said) == [False, True] and str(path) in "".join(text for text, _ in said)
+    assert "" in said and f"{path}: " in "".join(said)
     assert 0 < torch.load(tmp_path / "B/resume.pt", weights_only=True)["step"] < 4
     path.write_bytes(good)
     parts = together(2, tmp_path, trained, copy, tmp_path / "B", settings, None)

@@ -65,9 +65,7 @@ class Ranks:
 
     def tell(self, error: InputError) -> None:
         """Have the others, who wait in `join`, end as well; after a minute it is left to them."""
-        from torch import distributed
-
-        if self.count > 1 and not distributed.is_initialized():
+        if self.count > 1 and not is_connected():
             with contextlib.suppress(RuntimeError, InputError):
                 self._meet("cpu:gloo", f"{_where(self) or 'the first process: '}{error}", _PATIENCE)
 
@@ -135,8 +133,7 @@ def found(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     try:
         yield ranks
     except InputError as error:
-        if ranks.count > 1:
-            ranks.tell(error)
+        ranks.tell(error)
         raise InputError(f"{_where(ranks)}{error}") from None
     except RuntimeError as error:
         if ranks.count == 1 or not _of_network(error):
@@ -157,19 +154,20 @@ def read(environment: Mapping[str, str]) -> Ranks:
     """
     meeting = "env://"
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
     elif "SLURM_STEP_NUM_TASKS" in environment:
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         meeting = f"tcp://{_host(environment)}:{_port(environment)}"
     else:
         return ALONE
     try:
-        ranks = Ranks(*(int(environment[name]) for name in names), meeting)
-        if not 0 <= ranks.rank < ranks.count or (meeting == "env://" and not 0 < int(environment["MASTER_PORT"])):
+        rank, count, local = [int(environment[name]) for name in names][:3]
+        if not 0 <= rank < count:
             raise ValueError
     except (KeyError, ValueError):
-        raise InputError(f"cannot tell which process this is: {', '.join(names)} and MASTER_PORT must be numbers, the "
-                         "first below the second") from None  # fmt: skip
+        raise InputError(f"cannot tell which process this is: {', '.join(names)} must be numbers, the first below the "
+                         "second") from None  # fmt: skip
+    ranks = Ranks(rank, count, local, meeting)
     return ranks if ranks.count > 1 else ALONE
 
 
