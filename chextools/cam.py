@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chextools import files, heatmaps, images, inference, records
 from chextools.errors import InputError
-from chextools.heatmaps import Heatmaps
-from chextools.records import Failure, Located
+from chextools.heatmaps import heatmaps
+from chextools.heatmaps.heatmaps import Heatmaps
+from chextools.models import inference
+from chextools.plumbing import files
+from chextools.records import records
+from chextools.records.records import Failure, Located
 from chextools.saliency import METHODS
+from chextools.xrays import images
 
 if TYPE_CHECKING:
-    from chextools.ensembles import Ensemble
     from chextools.models.checkpoints import Checkpoint
+    from chextools.saliency.ensembles import Ensemble
     from chextools.saliency.network import Network
 
 log = logging.getLogger(__name__)
@@ -147,7 +151,7 @@ def load(
     not have, a method that cannot explain it, and a folder to go on with that holds heatmaps of another method or
     model. What a killed run has left half written is removed.
     """
-    from chextools.ensembles import Ensemble
+    from chextools.saliency.ensembles import Ensemble
 
     files.remove_stale(target.folder)
     with inference.one_thread():
@@ -155,7 +159,7 @@ def load(
     for size in ensemble.sizes:
         settings.label(size)
     if target.pickles:
-        from chextools.study_maps import check_task
+        from chextools.heatmaps.study_maps import check_task
 
         for task in ensemble.tasks:
             check_task(task)
@@ -332,7 +336,7 @@ class _Worker:
         except InputError as error:
             return item if self.target.force else Failure(item.where, str(error))
         if self.target.pickles:
-            from chextools.study_maps import file_name
+            from chextools.heatmaps.study_maps import file_name
 
             names = [file_name(found.id, task) for task in found.maps]
             if not all((self.target.folder / name).exists() for name in names):
@@ -369,8 +373,8 @@ class _Worker:
     def _write_pickles(self, made: Heatmaps, result: _Made) -> None:
         import torch
 
-        from chextools import study_maps
-        from chextools.ensembles import upsampled
+        from chextools.heatmaps import study_maps
+        from chextools.saliency.ensembles import upsampled
 
         labels = result.item.record.get("labels", {})
         for task, heatmap in zip(self.ensemble.tasks, result.maps):

@@ -9,10 +9,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from chextools import bootstrap, inputs, records, study_csv, tasks
+from chextools import tasks
 from chextools.errors import InputError
-from chextools.records import Failure, Located
-from chextools.results import AVERAGE, METRICS, join
+from chextools.inputs import inputs
+from chextools.metrics import bootstrap
+from chextools.records import records
+from chextools.records.records import Failure, Located
+from chextools.results import study_csv
+from chextools.results.results import AVERAGE, METRICS, join
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from chextools import bootstrap, overlap, records
 from chextools.errors import InputError
-from chextools.masks import Mask, intersection
-from chextools.parallel import ordered_map
-from chextools.records import Failure, Located, few
-from chextools.results import AVERAGE, Evaluation, Table
-from chextools.truth import Truth, masks_of
+from chextools.inputs.truth import Truth, masks_of
+from chextools.masks.masks import Mask, intersection
+from chextools.metrics import bootstrap, overlap
+from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
+from chextools.records.records import Failure, Located, few
+from chextools.results.results import AVERAGE, Evaluation, Table
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class _Prediction:
         if "points" in self._record:
             return True
         if self._heatmaps is None:
-            from chextools import heatmaps  # here, as most evaluations read none
+            from chextools.heatmaps import heatmaps  # here, as most evaluations read none
 
             self._heatmaps = heatmaps.of_record(self._record, self._tasks)
         return task in self._heatmaps.maps or task in self._heatmaps.failed
@@ -164,7 +165,7 @@ class _Prediction:
         """Whether a point, or the heatmap's greatest pixel (the first in row-major order), lies in the truth."""
         if "points" in self._record:
             return overlap.point_hit(self._record["points"].get(task, ()), truth)
-        from chextools.binarize import surface_of
+        from chextools.heatmaps.binarize import surface_of
 
         loaded = self._heatmaps
         if loaded.size != truth.size:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-from chextools import borders
 from chextools.errors import InputError
-from chextools.masks import Mask
-from chextools.records import Failure, Located, few
-from chextools.truth import Truth, mask_of
+from chextools.inputs.truth import Truth, mask_of
+from chextools.masks import borders
+from chextools.masks.masks import Mask
+from chextools.records.records import Failure, Located, few
 
 log = logging.getLogger(__name__)
 

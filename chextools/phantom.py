@@ -16,13 +16,14 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from chextools import __version__, files, tasks
+from chextools import __version__, tasks
 from chextools.errors import InputError
-from chextools.inputs import id_of_path
-from chextools.masks import Mask
-from chextools.parallel import ordered_map
-from chextools.xray import outlines, picture
-from chextools.xray.scene import Body
+from chextools.inputs.inputs import id_of_path
+from chextools.masks.masks import Mask
+from chextools.phantoms import outlines, picture
+from chextools.phantoms.scene import Body
+from chextools.plumbing import files
+from chextools.plumbing.parallel import ordered_map
 
 SPLITS = ("train", "valid", "test")
 OUTLINED = ("valid", "test")  # where radiologists have drawn, as in CheXpert

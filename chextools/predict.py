@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from chextools import inference, records
 from chextools.errors import InputError
-from chextools.models import checkpoints
-from chextools.records import Failure, Located
+from chextools.models import checkpoints, inference
+from chextools.records import records
+from chextools.records.records import Failure, Located
 from chextools.tasks import choose, study_order
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Predictor:
 
         Where memory is not enough, the batch is halved.
         """
-        from chextools import chunks
+        from chextools.models import chunks
 
         return chunks.of_images(images, self._predict)
 

@@ -11,11 +11,12 @@ from functools import partial
 
 import numpy as np
 
-from chextools import images, records
 from chextools.errors import InputError, MissingExtra
-from chextools.packs import Writer
-from chextools.parallel import ordered_map
-from chextools.records import Failure, Located
+from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
+from chextools.records.records import Failure, Located
+from chextools.xrays import images
+from chextools.xrays.packs import Writer
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from chextools import bootstrap, heatmaps, inputs, records, study_csv
 from chextools.errors import InputError
-from chextools.records import Failure, Located
-from chextools.results import METRICS, join
+from chextools.heatmaps import heatmaps
+from chextools.inputs import inputs
+from chextools.metrics import bootstrap
+from chextools.records import records
+from chextools.records.records import Failure, Located
+from chextools.results import study_csv
+from chextools.results.results import METRICS, join
 from chextools.tasks import canonical
 
 log = logging.getLogger(__name__)

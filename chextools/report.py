@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chextools.errors import InputError
-from chextools.files import atomic, check_target, make_folder
-from chextools.records import Failure
+from chextools.plumbing.files import atomic, check_target, make_folder
+from chextools.records.records import Failure
 from chextools.reporting import drawing, gallery, leaderboard, metrics, page, studies
 from chextools.reporting.drawing import Drawing
 from chextools.reporting.leaderboard import rows, text

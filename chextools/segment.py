@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from chextools import heatmaps, records
-from chextools.masking import Settings, with_masks
-from chextools.parallel import ordered_map
-from chextools.records import Failure, Located
+from chextools.heatmaps import heatmaps
+from chextools.heatmaps.masking import Settings, with_masks
+from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
+from chextools.records.records import Failure, Located
 from chextools.tasks import CHEXPERT, canonical, choose
 
 

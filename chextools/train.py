@@ -22,12 +22,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from chextools import datasets, inference, models, records, scores
+from chextools import models
 from chextools.errors import InputError, MissingExtra
-from chextools.inputs import open_input
-from chextools.models import checkpoints, weights
-from chextools.parallel import default_jobs
-from chextools.records import Failure, Located
+from chextools.inputs import datasets
+from chextools.inputs.inputs import open_input
+from chextools.metrics import scores
+from chextools.models import checkpoints, inference, weights
+from chextools.plumbing.parallel import default_jobs
+from chextools.records import records
+from chextools.records.records import Failure, Located
 from chextools.tasks import canonical, hint
 from chextools.training import augment, board, config, labels, optimiser
 from chextools.training.augment import Augmentation

@@ -10,14 +10,17 @@ from functools import partial
 
 import numpy as np
 
-from chextools import bootstrap, heatmaps, masking, overlap, records, tasks
-from chextools.binarize import surface_of
+from chextools import tasks
 from chextools.errors import InputError
-from chextools.levels import levels_above
-from chextools.masks import Mask, intersection
-from chextools.parallel import ordered_map
-from chextools.records import Failure, Located, few
-from chextools.truth import Truth, mask_of
+from chextools.heatmaps import heatmaps, masking
+from chextools.heatmaps.binarize import surface_of
+from chextools.heatmaps.levels import levels_above
+from chextools.inputs.truth import Truth, mask_of
+from chextools.masks.masks import Mask, intersection
+from chextools.metrics import bootstrap, overlap
+from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
+from chextools.records.records import Failure, Located, few
 
 log = logging.getLogger(__name__)
 

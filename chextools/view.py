@@ -24,13 +24,19 @@ from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin
 
-from chextools import __version__, files, heatmaps, images, inputs, records, render, tasks
+from chextools import __version__, tasks
 from chextools.errors import InputError
-from chextools.panels import Case, Subject, digest, legend_of
-from chextools.parallel import ordered_map
-from chextools.records import Failure, Located
-from chextools.render import Line
-from chextools.truth import read_truth
+from chextools.heatmaps import heatmaps
+from chextools.inputs import inputs
+from chextools.inputs.truth import read_truth
+from chextools.plumbing import files
+from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
+from chextools.records.records import Failure, Located
+from chextools.viewing import render
+from chextools.viewing.panels import Case, Subject, digest, legend_of
+from chextools.viewing.render import Line
+from chextools.xrays import images
 
 SIZES = {"single": 800, "sheet": 320, "grid": 320}  # of an X-ray's longer side, unless the user says otherwise
 SELECTIONS = {"worst": "worst first", "best": "best first", "random": "drawn at random"}

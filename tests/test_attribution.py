@@ -10,8 +10,8 @@ from test_canonical import network, one_thread  # noqa: F401
 from test_saliency import TASKS, close, images
 from torch import nn
 
-from chextools.chunks import in_chunks
 from chextools.errors import InputError
+from chextools.models.chunks import in_chunks
 from chextools.saliency import baselines, floors, lrp, smoothgrad
 from chextools.saliency.completeness import TOLERANCE, completeness
 from chextools.saliency.deeplift import check, deeplift

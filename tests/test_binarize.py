@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chextools.binarize import binarize, components, filled, surface_of, without_islands
-from chextools.masks import Mask
+from chextools.heatmaps.binarize import binarize, components, filled, surface_of, without_islands
+from chextools.masks.masks import Mask
 
 EIGHT = np.ones((3, 3), int)
 
@@ -106,7 +106,7 @@ def test_signs():
 
 
 def test_layer_maps_are_first_upsampled_to_the_network_input():
-    from chextools.upsample import bilinear
+    from chextools.heatmaps.upsample import bilinear
 
     rng = np.random.default_rng(0)
     layer = rng.random((7, 7), np.float32)

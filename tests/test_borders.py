@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from chextools import borders
-from chextools.masks import Mask
+from chextools.masks import borders
+from chextools.masks.masks import Mask
 
 # The eight neighbours (dy, dx) in clockwise order from the west.
 AROUND = [(0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1)]

@@ -19,12 +19,14 @@ from PIL import Image
 from test_canonical import one_thread  # noqa: F401
 from test_memory import peak_megabytes
 
-from chextools import cam, ensembles, heatmaps, images, inference, models
-from chextools.models import checkpoints
-from chextools.saliency import METHODS, deeplift
+from chextools import cam, models
+from chextools.heatmaps import heatmaps
+from chextools.models import checkpoints, inference
+from chextools.saliency import METHODS, deeplift, ensembles
 from chextools.saliency.gradcam import gradcam
 from chextools.saliency.network import Network
 from chextools.tasks import CHEXPERT, STUDY
+from chextools.xrays import images
 
 CXRS = DATA / "cxr/valid.csv"
 
@@ -238,7 +240,7 @@ def test_an_ensemble_file_names_checkpoints_per_task(cli, tmp_path, one, two):
 
 
 def test_an_ensemble_that_does_not_fit_in_memory_is_read_anew_for_each_batch(cli, tmp_path, one, two, monkeypatch):
-    from chextools import ensembles
+    from chextools.saliency import ensembles
 
     options = ["--checkpoint", one, "--checkpoint", two]
     expected = cli("chex-cam", CXRS, *options, "-o", tmp_path / "maps", "-q").out

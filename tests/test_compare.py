@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from chextools import bootstrap, compare
+from chextools import compare
+from chextools.metrics import bootstrap
 from chextools.tasks import STUDY
 
 NAMES = {"iou": ("iou", "miou"), "hit": ("hitmiss", "hitrate")}

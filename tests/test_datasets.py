@@ -12,9 +12,9 @@ import pytest
 from conftest import DATA
 from PIL import Image
 
-from chextools import datasets
 from chextools.errors import InputError
-from chextools.records import Failure, Located
+from chextools.inputs import datasets
+from chextools.records.records import Failure, Located
 
 CXRS = DATA / "cxr"
 

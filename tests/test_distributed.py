@@ -20,8 +20,9 @@ from conftest import launcher
 from test_train import SHORT, contents, one_thread, run_of, without_times, xrays  # noqa: F401
 from torch import nn
 
-from chextools import inference, train
+from chextools import train
 from chextools.errors import InputError
+from chextools.models import inference
 from chextools.training import augment, ranks
 from chextools.training.batchwide import Batchwide
 from chextools.training.ranks import ALONE, Ranks

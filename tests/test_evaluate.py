@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from chextools import bootstrap
-from chextools.masks import Mask
+from chextools.masks.masks import Mask
+from chextools.metrics import bootstrap
 
 
 def rows(text: str) -> list[dict]:
@@ -313,7 +313,7 @@ def test_odd_points_fail_by_name(cli, tmp_path, points):
 
 
 def test_a_table_shows_no_control_characters(cli, tmp_path):
-    from chextools import tables
+    from chextools.results import tables
 
     assert "\x1b" not in tables.write([{"task": "\x1b[31mred\n"}], "table", ["task"])
 

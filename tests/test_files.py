@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from chextools import files, parallel
 from chextools.errors import InputError
-from chextools.files import atomic
+from chextools.plumbing import files, parallel
+from chextools.plumbing.files import atomic
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -118,7 +118,7 @@ def test_workers_end_with_their_parent(tmp_path):
     """kill -9 of the parent leaves no process behind."""
     script = f"""
 import os, time
-from chextools.parallel import ordered_map
+from chextools.plumbing.parallel import ordered_map
 def work(n):
     open({str(tmp_path)!r} + f"/{{os.getpid()}}", "w").close()
     time.sleep(60)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chextools.errors import InputError
-from chextools.heatmaps import Heatmaps, read_npz, read_study_pickle, write_npz
+from chextools.heatmaps.heatmaps import Heatmaps, read_npz, read_study_pickle, write_npz
 
 ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
 ENOUGH = 3_000_000  # bytes; the seeds have some thousands, and an opcode may make an object of about a hundred

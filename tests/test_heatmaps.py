@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chextools import heatmaps as hm
 from chextools import tasks
 from chextools.errors import InputError, LimitError
-from chextools.heatmaps import HeatmapFolder, Heatmaps, index_folder, open_heatmap, read_npz, read_study_pickle
-from chextools.masks import MAX_PIXELS
+from chextools.heatmaps import heatmaps as hm
+from chextools.heatmaps.heatmaps import HeatmapFolder, Heatmaps, index_folder, open_heatmap, read_npz, read_study_pickle
+from chextools.masks.masks import MAX_PIXELS
 
 ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
 RAMP = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)

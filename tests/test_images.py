@@ -14,8 +14,8 @@ import pytest
 from conftest import need_shared
 from PIL import Image
 
-from chextools import images
 from chextools.errors import InputError, LimitError
+from chextools.xrays import images
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (6, 8), np.uint8)).resize((80, 60), Image.Resampling.BICUBIC))
@@ -252,7 +252,7 @@ def test_a_huge_gray_jpeg_is_decoded_in_little_memory(tmp_path):
     assert images.check(path).size == (20_000, 20_000)
     script = f"""
 import resource, sys
-from chextools import images
+from chextools.xrays import images
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert abs(int(images.load({str(path)!r}, 320).mean()) - 77) <= 1
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
@@ -416,7 +416,7 @@ def test_dicom_that_asks_for_too_much(tmp_path):
 
 def test_without_pydicom_the_error_names_the_extra(tmp_path, monkeypatch):
     path = dicom(tmp_path / "x", RAMP)
-    monkeypatch.setitem(sys.modules, "chextools.dicom", None)
-    monkeypatch.delattr("chextools.dicom", raising=False)
+    monkeypatch.setitem(sys.modules, "chextools.xrays.dicom", None)
+    monkeypatch.delattr("chextools.xrays.dicom", raising=False)
     with pytest.raises(InputError, match=r"x: DICOM needs pydicom: pip install 'chextools\[dicom\]'"):
         images.measure(path)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from chextools import inference
 from chextools.errors import InputError
-from chextools.records import Failure, Located
+from chextools.models import inference
+from chextools.records.records import Failure, Located
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chextools import inputs, records
 from chextools.errors import InputError
-from chextools.records import Failure, Located
+from chextools.inputs import inputs
+from chextools.records import records
+from chextools.records.records import Failure, Located
 
 RLE = {"size": [2, 3], "counts": [6]}
 
@@ -54,7 +55,7 @@ def test_coco():
     categories = [{"id": 3, "name": "Edema"}, {"id": 4, "name": "Lung Opacity"}]
     record = one(json.dumps({"images": [image], "annotations": [square], "categories": categories}))
     assert record["id"] == "patient1_study2_view1_frontal"
-    from chextools.masks import Mask
+    from chextools.masks.masks import Mask
 
     assert {task: Mask.from_rle(rle).area for task, rle in record["masks"].items()} == {
         "Edema": 4,

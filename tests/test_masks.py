@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as cocomask
 
 from chextools.errors import InputError
-from chextools.masks import MAX_PIXELS, Mask, intersection, union
+from chextools.masks.masks import MAX_PIXELS, Mask, intersection, union
 
 pixels = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 pairs = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from chextools import datasets, images, packs
 from chextools.errors import InputError
-from chextools.packs import Writer, open_pack
+from chextools.inputs import datasets
+from chextools.xrays import images, packs
+from chextools.xrays.packs import Writer, open_pack
 
 SIZE = 16
 RNG = np.random.default_rng(0)

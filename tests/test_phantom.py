@@ -13,11 +13,13 @@ import pytest
 from conftest import launcher
 from PIL import Image
 
-from chextools import inputs, overlap, phantom
-from chextools.masks import Mask, intersection
+from chextools import phantom
+from chextools.inputs import inputs
+from chextools.masks.masks import Mask, intersection
+from chextools.metrics import overlap
+from chextools.phantoms import outlines, picture
+from chextools.phantoms.scene import Body
 from chextools.tasks import CHEXPERT, STUDY
-from chextools.xray import outlines, picture
-from chextools.xray.scene import Body
 
 SMALL = ("--count", 24, "--size", 96, 80, "--seed", 3)
 SIZE = (160, 160)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from chextools.errors import InputError
-from chextools.pickles import MAX_DEPTH, MAX_OPCODES, read_pickle
+from chextools.plumbing.pickles import MAX_DEPTH, MAX_OPCODES, read_pickle
 
 ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
 ONLY = "only tensors, arrays, numbers and strings are read"
@@ -199,7 +199,7 @@ def test_the_image_is_not_copied(tmp_path):
 
 
 def test_neither_torch_nor_pillow_nor_scipy_is_imported():
-    code = "import sys, chextools.pickles; print({'torch', 'PIL', 'scipy'} & set(sys.modules))"
+    code = "import sys, chextools.plumbing.pickles; print({'torch', 'PIL', 'scipy'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 

@@ -12,9 +12,11 @@ import torch
 from conftest import DATA, ROOT, launcher
 from PIL import Image
 
-from chextools import inference, models, packs, scores
-from chextools.models import checkpoints
+from chextools import models
+from chextools.metrics import scores
+from chextools.models import checkpoints, inference
 from chextools.predict import Predictor
+from chextools.xrays import packs
 
 CXRS = DATA / "cxr"
 ARCH = "shufflenet_v2_x0_5"
@@ -199,7 +201,7 @@ def test_a_floor_tells_sizes_of_files_apart_without_torch(cli, tmp_path):
 
 def test_the_floor_is_a_ridge_logistic_regression(tmp_path):
     """At its optimum the gradient vanishes: residuals are orthogonal to the features, less the penalty."""
-    from chextools import floors
+    from chextools.models import floors
 
     random = np.random.default_rng(0)
     table = np.column_stack([np.ones(50), random.normal(size=(50, 3))])

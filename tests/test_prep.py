@@ -15,7 +15,8 @@ from conftest import DATA, launcher, need_shared, run
 from PIL import Image
 from test_images import RAMP, dicom, png_header
 
-from chextools import images, packs, prep
+from chextools import prep
+from chextools.xrays import images, packs
 
 CXRS = DATA / "cxr"
 
@@ -295,5 +296,5 @@ def test_a_full_disk_leaves_a_pack_to_resume(cli, tmp_path):
 
 
 def test_prep_never_imports_torch():
-    script = "import sys, chextools.prep, chextools.datasets; sys.exit('torch' in sys.modules)"
+    script = "import sys, chextools.prep, chextools.inputs.datasets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from chextools import bootstrap, scores
+from chextools.metrics import bootstrap, scores
 
 
 def record(number: int, score: float | None, label: int | None, task: str = "Edema", **more) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import need_shared
 
-from chextools.masks import Mask
+from chextools.masks.masks import Mask
 from chextools.tasks import STUDY
 
 
@@ -111,7 +111,7 @@ def test_a_task_without_a_threshold_fails_and_the_others_go_on(cli, small, tmp_p
 
 
 def test_smoothing_is_a_mean_over_a_box():
-    from chextools.binarize import box_filter
+    from chextools.heatmaps.binarize import box_filter
 
     rng = np.random.default_rng(0)
     values = rng.random((9, 7), np.float32)
@@ -131,7 +131,7 @@ def test_coco_round_trip(cli, small, tmp_path):
     """Masks written as COCO read back as the same masks."""
     coco = tmp_path / "coco.json"
     assert cli("chex-segment", small / "gt_annotations.json", "--format", "coco", "-o", coco).code == 0
-    from chextools import inputs
+    from chextools.inputs import inputs
 
     theirs = json.loads((small / "expected/gt.json").read_text())
     for item in inputs.read(str(coco), None):

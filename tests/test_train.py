@@ -19,11 +19,12 @@ import torch
 from conftest import launcher, run
 from PIL import Image
 
-from chextools import files, train
+from chextools import train
 from chextools.cli import base
 from chextools.errors import InputError
 from chextools.models import checkpoints
-from chextools.records import Located
+from chextools.plumbing import files
+from chextools.records.records import Located
 from chextools.training import augment, labels, optimiser
 from chextools.training.folder import RunFolder
 from chextools.training.pixels import Images, Order
@@ -204,7 +205,7 @@ def test_tensorboard(training, tmp_path):
 
 def run_of(xrays, folder, ranks=ALONE, **settings) -> train.Run:
     """A run with dropout, batch normalisation and momentum, in this process."""
-    from chextools import datasets
+    from chextools.inputs import datasets
 
     options = {"arch": "mobilenet_v3_small", "size": 32, "batch_size": 4, "steps": 5, "checkpoint_every": 2, "keep": 1,
                "lr": 1e-3, "augmentation": augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True)}  # fmt: skip
@@ -581,7 +582,7 @@ def test_decoded_images_are_kept(xrays, monkeypatch):
     record = {"id": "a", "image": str(xrays / "patient000/study1/view1_frontal.png")}
     images = Images([record], 16)
     first = images.take(np.array([0, 0]))
-    monkeypatch.setattr("chextools.packs.pixels", None)
+    monkeypatch.setattr("chextools.xrays.packs.pixels", None)
     assert (images.take(np.array([0])) == first[:1]).all()
 
 

@@ -8,12 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from chextools import bootstrap, tune
+from chextools import tune
 from chextools.errors import InputError
-from chextools.heatmaps import Heatmaps, write_npz
-from chextools.levels import level_above, levels_above
-from chextools.masks import Mask, intersection
-from chextools.upsample import Surface
+from chextools.heatmaps.heatmaps import Heatmaps, write_npz
+from chextools.heatmaps.levels import level_above, levels_above
+from chextools.heatmaps.upsample import Surface
+from chextools.masks.masks import Mask, intersection
+from chextools.metrics import bootstrap
 
 STUDY = {"threshold": "tuning_results.csv", "cutoff": "probability_tuning_results.csv"}
 

@@ -14,11 +14,12 @@ import pytest
 from conftest import launcher, need_shared
 from PIL import Image
 
-from chextools import images, render
-from chextools.heatmaps import Heatmaps, write_npz
-from chextools.masks import Mask
-from chextools.panels import Case, Subject
+from chextools.heatmaps.heatmaps import Heatmaps, write_npz
+from chextools.masks.masks import Mask
 from chextools.view import plain_name
+from chextools.viewing import render
+from chextools.viewing.panels import Case, Subject
+from chextools.xrays import images
 
 H, W = 60, 90
 

@@ -15,7 +15,7 @@ from chextools import __version__
 from chextools.errors import InputError, printable
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
-    from chextools.records import Failure, Located
+    from chextools.records.records import Failure, Located
 
 PROGRESS_SECONDS = 60
 
@@ -102,10 +102,10 @@ def _leave_threads(code: int) -> None:
     it, those of connections with other processes, after an error, can abort it.
     """
     waiting = connected = False
-    if "chextools.inference" in sys.modules:
+    if "chextools.models.inference" in sys.modules:
         import threading
 
-        from chextools.inference import READER
+        from chextools.models.inference import READER
 
         waiting = any(thread.name == READER for thread in threading.enumerate())
     if "chextools.training.ranks" in sys.modules:
@@ -154,7 +154,7 @@ def output(path: str | None, force: bool = False) -> Iterator[Callable[[str], No
         yield _write_stdout
         _flush_stdout()
     else:
-        from chextools.files import atomic
+        from chextools.plumbing.files import atomic
 
         with atomic(path, force) as stream:
             yield lambda text: stream.write(text.encode("ascii")) and None
@@ -212,7 +212,7 @@ class Tally:
         """The records among the items. A record with failed tasks passes, and counts as failed."""
         import logging
 
-        from chextools.records import Failure
+        from chextools.records.records import Failure
 
         log = logging.getLogger(__name__)
         for item in items:

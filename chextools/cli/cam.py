@@ -97,10 +97,12 @@ def command(context, inputs, checkpoints, output, method, tasks, layer, window, 
     import contextlib
     import itertools
 
-    from chextools import cam, datasets, records
-    from chextools.files import check_folder
+    from chextools import cam
+    from chextools.inputs import datasets
     from chextools.models.checkpoints import select
-    from chextools.parallel import default_jobs
+    from chextools.plumbing.files import check_folder
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records import records
 
     settings = cam.Settings(method, layer, window, stride, baseline, steps, rule, samples, seed, sign)
     select(checkpoints)  # before torch is imported, which takes seconds

@@ -41,7 +41,9 @@ def command(inputs, metric, replicates, seed, tasks, output_format, output, forc
     if inputs == ("-", "-"):
         raise click.UsageError("PRED and REF cannot both be stdin")
 
-    from chextools import compare, files, tables
+    from chextools import compare
+    from chextools.plumbing import files
+    from chextools.results import tables
 
     if output:
         files.check_target(output, force)

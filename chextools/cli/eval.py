@@ -61,12 +61,15 @@ def command(context, inputs, truth, metrics, slice_, score_threshold, uncertain,
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import evaluate, files, scores, study_csv, tables
-    from chextools.inputs import read_all, read_some
-    from chextools.parallel import default_jobs
-    from chextools.records import dumps
+    from chextools import evaluate
+    from chextools.inputs.inputs import read_all, read_some
+    from chextools.inputs.truth import read_truth
+    from chextools.metrics import scores
+    from chextools.plumbing import files
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records.records import dumps
+    from chextools.results import study_csv, tables
     from chextools.tasks import choose
-    from chextools.truth import read_truth
 
     if truth == "-" and "-" in inputs:
         raise click.UsageError("PRED and --truth cannot both be stdin")

@@ -30,10 +30,12 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import features, files, study_csv, tables
-    from chextools.inputs import read_all, read_some
+    from chextools import features
+    from chextools.inputs.inputs import read_all, read_some
+    from chextools.inputs.truth import read_truth
+    from chextools.plumbing import files
+    from chextools.results import study_csv, tables
     from chextools.tasks import choose
-    from chextools.truth import read_truth
 
     if truth == "-" and "-" in inputs:
         raise click.UsageError("ANNOTATIONS and --truth cannot both be stdin")

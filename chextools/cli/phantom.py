@@ -29,8 +29,8 @@ def command(output, count, size, seed, force, resume, jobs):
     points of ten findings, and those of a second reader who is good, not perfect. Image records go to stdout.
     """
     from chextools import phantom
-    from chextools.parallel import default_jobs
-    from chextools.records import dumps
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records.records import dumps
 
     settings = phantom.Settings(output, count, size, seed)
     with base.resumable(), base.output(None) as write:

@@ -52,9 +52,12 @@ def command(context, inputs, checkpoints, floor, fit, tasks, logits, batch_size,
 
     import itertools
 
-    from chextools import datasets, floors, predict, records
+    from chextools import predict
+    from chextools.inputs import datasets
+    from chextools.models import floors
     from chextools.models.checkpoints import select
-    from chextools.parallel import default_jobs
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records import records
 
     select(checkpoints)  # before torch is imported, which takes seconds
     jobs = jobs or default_jobs()

@@ -49,9 +49,12 @@ def command(context, inputs, root, null, renamed, tasks, split, seed, verify, pa
     if context.get_parameter_source("size").name == "COMMANDLINE" and not pack:
         raise click.UsageError("--size is that of a --pack")
 
-    from chextools import datasets, files, prep, records
-    from chextools.packs import Writer
-    from chextools.parallel import default_jobs
+    from chextools import prep
+    from chextools.inputs import datasets
+    from chextools.plumbing import files
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records import records
+    from chextools.xrays.packs import Writer
 
     if output:
         files.check_target(output, force)

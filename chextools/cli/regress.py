@@ -43,8 +43,10 @@ def command(context, inputs, features_path, scores_path, minus, metric, tasks, h
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import files, regress, study_csv, tables
-    from chextools.records import Failure, peek
+    from chextools import regress
+    from chextools.plumbing import files
+    from chextools.records.records import Failure, peek
+    from chextools.results import study_csv, tables
     from chextools.tasks import choose
 
     if (features_path is None) == (scores_path is None):

@@ -63,7 +63,8 @@ def command(context, inputs, output, plots, humans, floors, gallery, title, by, 
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import files, report
+    from chextools import report
+    from chextools.plumbing import files
 
     if output:
         files.check_target(output, force)

@@ -36,9 +36,12 @@ def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_form
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import formats, masking, records, segment, thresholds
-    from chextools.inputs import read_all
-    from chextools.parallel import default_jobs
+    from chextools import segment
+    from chextools.heatmaps import masking
+    from chextools.inputs.inputs import read_all
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records import records
+    from chextools.results import formats, thresholds
 
     threshold = thresholds.threshold_of(threshold)
     with base.output(output, force) as write:

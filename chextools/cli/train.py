@@ -103,7 +103,7 @@ def command(context, inputs, **_):
 
     start = time.monotonic()
     from chextools import train
-    from chextools.records import dumps
+    from chextools.records.records import dumps
     from chextools.training import board, ranks
 
     options = _options(context, inputs)

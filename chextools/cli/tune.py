@@ -74,11 +74,14 @@ def command(context, inputs, purpose, truth, grid, objective, sensitivity, excep
     """
     inputs = base.default_inputs(context, inputs)
 
-    from chextools import files, masking, study_csv, tables, thresholds, tune
-    from chextools.inputs import read_all, read_some
-    from chextools.parallel import default_jobs
+    from chextools import tune
+    from chextools.heatmaps import masking
+    from chextools.inputs.inputs import read_all, read_some
+    from chextools.inputs.truth import read_truth
+    from chextools.plumbing import files
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.results import study_csv, tables, thresholds
     from chextools.tasks import canonical, choose
-    from chextools.truth import read_truth
 
     given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
     _check(given, context, purpose)

@@ -58,9 +58,11 @@ def command(context, inputs, output, truth, images, root, layout, select, count,
 
     import contextlib
 
-    from chextools import datasets, records, view
-    from chextools.files import check_folder
-    from chextools.parallel import default_jobs
+    from chextools import view
+    from chextools.inputs import datasets
+    from chextools.plumbing.files import check_folder
+    from chextools.plumbing.parallel import default_jobs
+    from chextools.records import records
 
     target = view.Target(check_folder(output), force, resume)
     known = view.read_known(truth, datasets.read_all(images, base.stdin(), root=root), base.stdin())

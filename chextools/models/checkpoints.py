@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from chextools import models
 from chextools.errors import InputError
-from chextools.files import atomic
+from chextools.plumbing.files import atomic
 from chextools.tasks import canonical
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def load(path: str | os.PathLike, arch: str | None = None) -> Checkpoint:
 
 def read_ensemble(path: str | os.PathLike) -> dict[str, list[str]]:
     """Paths of checkpoints by task, from the ensemble.json of a run: relative ones are taken against its folder."""
-    from chextools import records
+    from chextools.records import records
 
     try:
         text = Path(path).read_bytes()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from chextools import images
 from chextools.errors import InputError
+from chextools.xrays import images
 
 MOST = 60  # pictures of a page; some 25 kB each
 SIDE = 480  # pixels of the longer side: sharp at half that width on any screen

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from chextools import tables
 from chextools.reporting import figures, ranking
 from chextools.reporting.figures import Series
 from chextools.reporting.page import Column, Figure, Name, Section, Table
 from chextools.reporting.parts import MAIN, NAMES, ROLE_WORDS, count, listed, within
 from chextools.reporting.runs import Run
-from chextools.results import AVERAGE
+from chextools.results import tables
+from chextools.results.results import AVERAGE
 from chextools.tasks import study_order
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from chextools.reporting.leaderboard import ranked
 from chextools.reporting.page import Column, Figure, RunDetails, Section
 from chextools.reporting.parts import MAIN, MOST_MODELS, NAMES, ROLE_WORDS, name_of, rows_table, series
 from chextools.reporting.runs import Run
-from chextools.results import AVERAGE
+from chextools.results.results import AVERAGE
 from chextools.tasks import study_order
 
 MOST_BENCHMARKS = 2  # human benchmarks, and as many floors, in one figure

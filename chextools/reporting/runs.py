@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from chextools import inputs, records, study_csv
 from chextools.errors import InputError, printable
-from chextools.records import Failure, Located
-from chextools.results import AVERAGE
+from chextools.inputs import inputs
+from chextools.records import records
+from chextools.records.records import Failure, Located
+from chextools.results import study_csv
+from chextools.results.results import AVERAGE
 from chextools.tasks import canonical
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from chextools.reporting.parts import (
     within,
 )  # fmt: skip
 from chextools.reporting.runs import FEATURES, Run
-from chextools.results import AVERAGE
+from chextools.results.results import AVERAGE
 from chextools.tasks import study_order
 
 MOST_POINTS = 200  # of a curve

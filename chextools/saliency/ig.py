@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chextools.chunks import in_chunks
+from chextools.models.chunks import in_chunks
 from chextools.saliency import baselines
 from chextools.saliency.network import Network, input_gradients, plainly
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from chextools.errors import InputError
-from chextools.inference import leave_if_stopped
 from chextools.models.canonical import canonical, checked_layer, cut
 from chextools.models.folded import folded
+from chextools.models.inference import leave_if_stopped
 
 
 class Network:

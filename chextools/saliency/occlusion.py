@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from chextools.inference import leave_if_stopped
+from chextools.models.inference import leave_if_stopped
 from chextools.saliency import baselines
 from chextools.saliency.network import Network, plainly
 

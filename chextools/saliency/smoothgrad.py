@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chextools.chunks import in_chunks
+from chextools.models.chunks import in_chunks
 from chextools.saliency.floors import fingerprint
 from chextools.saliency.network import Network, input_gradients, plainly
 

@@ -17,10 +17,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from chextools import records
 from chextools.errors import InputError
-from chextools.files import atomic, make_folder
 from chextools.models import checkpoints
+from chextools.plumbing.files import atomic, make_folder
+from chextools.records import records
 
 CONFIG, RESUME, BEST, LAST, ENSEMBLE = "config.json", "resume.pt", "best.pt", "last.pt", "ensemble.json"
 STATE = "chextools training state 1"

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from chextools import images, packs
 from chextools.errors import InputError
+from chextools.xrays import images, packs
 
 CACHE_BYTES = 2**30
 _SHOWN = 10

@@ -30,9 +30,12 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from chextools import inference, models  # noqa: E402
-from chextools.models import checkpoints  # noqa: E402
-from chextools.parallel import default_jobs  # noqa: E402
+from chextools import models  # noqa: E402
+from chextools.models import (  # noqa: E402
+    checkpoints,
+    inference,
+)
+from chextools.plumbing.parallel import default_jobs  # noqa: E402
 from chextools.saliency.network import Network  # noqa: E402
 from chextools.saliency.occlusion import occlude  # noqa: E402
 from chextools.tasks import CHEXPERT  # noqa: E402

@@ -61,7 +61,7 @@ def make(folder: Path, count: int) -> None:
     """images.jsonl with its images, maps, and truth.jsonl."""
     from PIL import Image
 
-    from chextools import heatmaps
+    from chextools.heatmaps import heatmaps
 
     random = np.random.default_rng(0)
     values = random.normal(size=(64, len(TASKS), 8, 8)).astype(np.float32)
@@ -105,7 +105,7 @@ def clocked(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def bootstrap(count: int) -> None:
-    from chextools import bootstrap
+    from chextools.metrics import bootstrap
 
     table = np.random.default_rng(0).random((count, 14))
     report("bootstrap, 14 tasks, 1000 replicates", count, *clocked(lambda: bootstrap.means(table, 1000, 0)))

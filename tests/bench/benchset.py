@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chextools.upsample import bilinear
+from chextools.heatmaps.upsample import bilinear
 
 TASKS = ["Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Airspace Opacity", "Edema",
          "Consolidation", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Support Devices"]  # fmt: skip

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from chextools import inference, predict, train
-from chextools.models import checkpoints
-from chextools.records import Located
+from chextools import predict, train
+from chextools.models import checkpoints, inference
+from chextools.records.records import Located
 from chextools.training.augment import Augmentation
 from chextools.training.folder import RunFolder
 

@@ -14,7 +14,8 @@ from cases import CASES
 from conftest import COMMANDS, launcher, need_tool
 from test_contract import taking_file
 
-from chextools import inference, parallel
+from chextools.models import inference
+from chextools.plumbing import parallel
 
 GROUP = 4321
 

@@ -1,0 +1,1 @@
+"""Heatmaps: their files, the surface they stand for at full size, and masks made of them."""

@@ -1,0 +1,178 @@
+"""Borders of a mask, as following them pixel by pixel finds them (Suzuki and Abe 1985), found on its runs instead.
+
+A border is where one 8-connected component of the mask meets one 4-connected component of the background: the outer
+border of the component, or that of a hole in it. Following it visits the mask's pixels along it, some twice where the
+mask is one pixel wide, and joins their centres to a polygon. Nothing of this needs the following itself: a pair of
+components has one border, whose pixel sides, counted, give the visits, and whose enclosed pixels give the area.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chextools.heatmaps.binarize import column_runs, components, overlapping
+from chextools.masks.masks import Mask
+
+_ROUNDS = 16  # of thinning a chain all at once before one point at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Border:
+    """A border of a mask.
+
+    points: pixels visited by following it once around, one that is passed twice counted twice.
+    area: of the polygon through the centres of these pixels.
+    hull: the corners of that polygon's convex hull in order, int64 [n, 2] (x, y) in pixels; no three on a line.
+    """
+
+    points: int
+    area: float
+    hull: np.ndarray
+
+
+def longest(mask: Mask) -> Border | None:
+    """The border with the most points; of equals the last in raster order. None for an empty mask."""
+    if not mask.bounds.size:
+        return None
+    sides = _Sides(mask)
+    points, area, start = sides.measure()
+    chosen = np.lexsort((start, points))[-1]
+    return Border(int(points[chosen]), float(area[chosen]), hull(sides.extremes(chosen)))
+
+
+def min_area_rectangle(hull: np.ndarray) -> tuple[float, float]:
+    """(longer, shorter) side of the rectangle of least area around a convex hull, corners [n, 2] in order.
+
+    One of its sides lies along an edge of the hull (Freeman and Shapira 1975). A point or line gives (length, 0).
+    """
+    if len(hull) < 3:
+        return float(np.hypot(*np.subtract(hull[-1], hull[0]))), 0.0
+    edges = np.roll(hull, -1, axis=0) - hull
+    # Integers as far as possible, so that equal rectangles are equal.
+    along, across = hull @ edges.T, hull @ np.stack([-edges[:, 1], edges[:, 0]])
+    width, height = np.ptp(along, axis=0).astype(float), np.ptp(across, axis=0).astype(float)
+    squared = (edges**2).sum(axis=1)
+    best = np.argmin(width * height / squared)
+    length = np.sqrt(squared[best])
+    sides = float(width[best] / length), float(height[best] / length)
+    return max(sides), min(sides)
+
+
+def hull(points: np.ndarray) -> np.ndarray:
+    """Corners of the convex hull of points [n, 2], integers, in order; at least one point."""
+    least, span = points[:, 1].min(), np.ptp(points[:, 1]) + 1
+    x, y = np.divmod(np.sort(points[:, 0] * span + points[:, 1] - least), span)
+    points = np.stack([x, y + least], axis=1)
+    new = np.append(True, x[1:] != x[:-1])
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(points)) - 1
+    lower, upper = _chain(points[first]), _chain(points[last] * [1, -1]) * [1, -1]
+    around = np.concatenate([lower, upper[::-1]])
+    distinct = np.append(True, (around[1:] != around[:-1]).any(axis=1))
+    distinct[-1] &= len(around) == 1 or (around[-1] != around[0]).any()
+    return around[distinct]
+
+
+class _Sides:
+    """The sides of pixels that lie between a mask and its background, gathered by border.
+
+    The mask is seen in a frame one pixel wider on all sides, whose columns have `stride` pixels.
+    """
+
+    def __init__(self, mask: Mask):
+        starts, ends = column_runs(mask)
+        height = mask.size[0]
+        column = starts // height
+        self.origin = int(column[0]) - 1
+        shift = (column - self.origin) * (height + 2) - column * height + 1
+        self.stride = stride = height + 2
+        self.starts, self.ends, self.column = starts + shift, ends + shift, column - self.origin
+        tops = np.arange(self.column[-1] + 2) * stride
+        gap_starts = np.sort(np.concatenate([tops, self.ends]))
+        gap_ends = np.sort(np.concatenate([self.starts, tops + stride]))
+        run = components(
+            len(starts), *overlapping(self.starts + stride - 1, self.ends + stride + 1, self.starts, self.ends)
+        )
+        gap = components(len(gap_starts), *overlapping(gap_starts + stride, gap_ends + stride, gap_starts, gap_ends))
+
+        # Sides below and above: each run has a gap over it and one under it.
+        number = np.arange(len(starts))
+        above, below = number + self.column, number + self.column + 1
+        # Sides to the right and left: where a run meets a gap of the next column.
+        self.run, self.low, self.high, self.right, corners, beside = [], [], [], [], [], []
+        for step in (1, -1):
+            low, high = self.starts + step * stride, self.ends + step * stride
+            i, j = overlapping(low, high, gap_starts, gap_ends)
+            self.run.append(i)
+            self.low.append(np.maximum(low[i], gap_starts[j]) - step * stride)
+            self.high.append(np.minimum(high[i], gap_ends[j]) - step * stride)
+            self.right.append(np.full(len(i), step))
+            # Around a corner where the gap goes on, following stays on the pixel.
+            corners.append((gap_starts[j] < low[i]).astype(np.int64) + (gap_ends[j] > high[i]))
+            beside.append(j)
+        self.run, self.low, self.high, self.right, self.corners, beside = map(
+            np.concatenate, (self.run, self.low, self.high, self.right, corners, beside)
+        )
+        pairs = [run[number] * len(gap) + gap[above], run[number] * len(gap) + gap[below]]
+        pairs.append(run[self.run] * len(gap) + gap[beside])
+        distinct, border = np.unique(np.concatenate(pairs), return_inverse=True)
+        self.count = len(distinct)
+        self.above, self.below, self.beside = np.split(border.reshape(-1), [len(starts), 2 * len(starts)])
+
+    def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(points, area, start) of each border; starts are ordered as a scan row by row meets the borders."""
+        n, length = self.count, self.high - self.low
+        points = np.bincount(self.above, minlength=n) + np.bincount(self.below, minlength=n)
+        points += np.bincount(self.beside, length - self.corners, n).astype(np.int64)
+        # Enclosed pixels, negative for a hole: the mask's left of right sides minus the background's left of left ones.
+        x = self.column[self.run] + (self.right > 0)
+        enclosed = np.bincount(self.beside, x * length * self.right, n)
+        # Pick's theorem, by which every visit is a point of the polygon: area = inner + points / 2 - 1.
+        area = np.where(enclosed > 0, enclosed - points / 2, -enclosed + points / 2) - 1
+        area[points == 0], points[points == 0] = 0, 1  # one pixel by itself
+        width = int(self.column[-1]) + 2
+        start = np.full(n, np.iinfo(np.int64).max)
+        for border, position, wanted in (
+            (self.above, self.starts, enclosed > 0),  # an outer border starts at its component's first pixel
+            (self.below, self.ends, enclosed < 0),  # a hole's at the hole's
+        ):
+            of = wanted[border]
+            raster = position % self.stride * width + self.column
+            np.minimum.at(start, border[of], raster[of])
+        return points, area, start
+
+    def extremes(self, border: int) -> np.ndarray:
+        """Pixels [n, 2] (x, y) of a border, among them all corners of its hull."""
+        beside = self.beside == border
+        position = np.concatenate([
+            self.starts[self.above == border], self.ends[self.below == border] - 1, self.low[beside],
+            self.high[beside] - 1,
+        ])  # fmt: skip
+        return np.stack([position // self.stride + self.origin, position % self.stride - 1], axis=1)
+
+
+def _chain(points: np.ndarray) -> np.ndarray:
+    """The lower side of the hull of points [n, 2] with increasing x."""
+    for _ in range(_ROUNDS):  # a point on or over the line between its neighbours is no corner, whatever else goes
+        keep = np.ones(len(points), bool)
+        keep[1:-1] = _turns(points) > 0
+        if keep.all():
+            return points
+        points = points[keep]
+    chain: list[list[int]] = []
+    for x, y in points.tolist():  # Andrew's monotone chain
+        while len(chain) > 1:
+            (ax, ay), (bx, by) = chain[-2:]
+            if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                break
+            chain.pop()
+        chain.append([x, y])
+    return np.array(chain)
+
+
+def _turns(points: np.ndarray) -> np.ndarray:
+    """Twice the signed area of each three points in a row; none of fewer."""
+    step = np.diff(points, axis=0)
+    return step[:-1, 0] * step[1:, 1] - step[:-1, 1] * step[1:, 0]

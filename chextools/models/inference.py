@@ -1,0 +1,262 @@
+"""Images through a network in batches: read ahead by threads, in order, streaming; devices and threads with manners."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from chextools.errors import InputError
+from chextools.plumbing.parallel import default_jobs
+from chextools.records.records import Failure, Located
+from chextools.xrays import packs
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+B = TypeVar("B")
+R = TypeVar("R")
+
+READER = "chextools-reader"  # name of the thread that reads ahead: it may still wait for stdin when we end
+_AHEAD = 2  # batches
+_thread = threading.local()
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
+
+
+def batches(
+    items: Iterable[Located | Failure], size: int | Sequence[int], batch_size: int, jobs: int = 1
+) -> Iterator[list[tuple[Located | Failure, np.ndarray | None]]]:
+    """Lists of up to `batch_size` (item, image), in the order of the items; images are uint8 [size, size].
+
+    While a batch is worked on, a thread takes the next items and `jobs` others decode them, at most two batches ahead;
+    decoding is C code that leaves the interpreter free. An image that cannot be read makes its item a Failure, and a
+    Failure has None for an image. With several sizes there is a tuple of images.
+    """
+    ready: queue.Queue = queue.Queue(_AHEAD * batch_size)
+    stopped = threading.Event()
+    pool = ThreadPoolExecutor(jobs, "chextools-images")
+
+    def read() -> None:
+        try:
+            for item in items:
+                if stopped.is_set() or not _put(ready, pool.submit(_load, item, size), stopped):
+                    return
+            _put(ready, None, stopped)
+        except BaseException as error:  # raised again where the batches are used
+            _put(ready, error, stopped)
+
+    thread = threading.Thread(target=read, name=READER, daemon=True)
+    thread.start()
+    try:
+        results = iter(lambda: _next(ready), None)
+        while batch := list(itertools.islice(results, batch_size)):
+            yield batch
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        thread.join(1)  # unless it waits for input that may never come
+
+
+def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) -> Iterator[R]:
+    """`work(batch)` of each batch, in order, by threads of their own, at most one batch ahead of each.
+
+    workers: how many at once. Where there are several, each computes with one core: no core waits for the others
+    between operations, nor while one of them decodes images, and the numbers do not depend on how many there are.
+    With one, it has as many cores as `threads` gives. The caller's signals are seen meanwhile.
+    """
+    import torch
+
+    results: queue.Queue = queue.Queue(workers)
+    stopped = threading.Event()
+
+    def start() -> None:
+        _thread.stopped = stopped
+        if workers > 1:
+            torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(workers, "chextools-network", start)
+
+    def feed() -> None:
+        try:
+            with contextlib.closing(batches):
+                for batch in batches:
+                    if stopped.is_set() or not _put(results, pool.submit(work, batch), stopped):
+                        return
+            _put(results, None, stopped)
+        except BaseException as error:  # raised again where the results are used
+            _put(results, error, stopped)
+
+    keep_memory()
+    thread = threading.Thread(target=feed, name=READER, daemon=True)
+    thread.start()
+    try:
+        while (result := _next(results)) is not None:
+            yield result
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)  # when the batches in hand are done, or look at `leave_if_stopped`
+        thread.join(1)  # unless it waits for input that may never come
+
+
+class Unwanted(Exception):
+    """Nobody wants the result any more."""
+
+
+def leave_if_stopped() -> None:
+    """Raise Unwanted in a thread of `computed` after that was closed; long work asks now and then."""
+    stopped = getattr(_thread, "stopped", None)
+    if stopped is not None and stopped.is_set():
+        raise Unwanted
+
+
+def _put(results: queue.Queue, entry: object, stopped: threading.Event) -> bool:
+    """Whether there was room before all was stopped."""
+    while not stopped.is_set():
+        with contextlib.suppress(queue.Full):
+            results.put(entry, timeout=0.2)
+            return True
+    return False
+
+
+def normalise(
+    pixels: np.ndarray | torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device | None = None
+) -> torch.Tensor:
+    """uint8 [N, H, W] to float32 [N, 3, H, W] on the device: gray in each channel, less its mean, over its std.
+
+    mean and std are of pixels in [0, 1].
+    """
+    import torch
+
+    pixels = torch.as_tensor(pixels)
+    if device is not None:
+        pixels = pixels.to(device, non_blocking=True)
+    scale = torch.tensor([mean, std], dtype=torch.float32, device=pixels.device)[:, :, None, None]
+    return (pixels.to(torch.float32)[:, None] / 255 - scale[0]) / scale[1]
+
+
+def device(name: str) -> torch.device:
+    """The device of `--device`: auto, cpu, cuda, cuda:N or mps. auto says when it falls back to the CPU.
+
+    Raises InputError for one that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        count = _threads()
+        log.warning("no GPU is available: running on the CPU with %d thread%s", count, "s" * (count != 1))
+        return torch.device("cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return found
+
+
+def whole_precision() -> None:
+    """Have GPUs compute convolutions in float32: by default cuDNN cuts 13 bits off, and maps do not sum any more."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model on the device, laid out for it: by pixel on a CPU, where a DenseNet is a fifth faster that way."""
+    import torch
+
+    return model.to(device, memory_format=torch.channels_last if device.type == "cpu" else torch.preserve_format)
+
+
+@contextlib.contextmanager
+def threads() -> Iterator[None]:
+    """Compute with as many threads as OMP_NUM_THREADS says, else as many as are ours to use."""
+    import torch
+
+    keep_memory()
+    before = torch.get_num_threads()
+    torch.set_num_threads(_threads())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads() -> int:
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(said) if said.isdigit() and int(said) else default_jobs()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, for a little work before another thread does the rest.
+
+    Were both to have helpers, there would be more threads than cores, and OpenMP lets helpers sleep then between
+    operations: a fifth slower.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def keep_memory() -> None:
+    """Have glibc keep what it is given back, and threads share it.
+
+    By default each large tensor is new pages from the kernel: a third of a DenseNet's forward pass. What a process
+    takes at most stays the same.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+        mallopt(_ARENA_MAX, 1)
+
+
+def _load(item: Located | Failure, size: int | Sequence[int]) -> tuple[Located | Failure, object]:
+    if isinstance(item, Failure):
+        return item, None
+    if not isinstance(item.record.get("image"), str):
+        return Failure(item.where, 'no "image" key'), None
+    try:
+        if isinstance(size, int):
+            return item, packs.pixels(item.record, size)
+        return item, tuple(packs.pixels(item.record, side) for side in size)
+    except InputError as error:
+        return Failure(item.where, str(error)), None
+
+
+def _next(results: queue.Queue) -> object:
+    """The next result, None at the end; short waits, so that signals are seen."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            entry = results.get(timeout=1)
+            break
+    if isinstance(entry, BaseException):
+        raise entry
+    if not isinstance(entry, Future):
+        return entry
+    while not entry.done():
+        wait([entry], timeout=1)
+    return entry.result()

@@ -1,0 +1,1 @@
+"""The record: what commands pass to each other, one per image."""

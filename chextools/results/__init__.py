@@ -1,0 +1,1 @@
+"""Results of an evaluation: tables, the CSV files of the study, thresholds."""

@@ -1,0 +1,226 @@
+"""Classifiers to be explained: one checkpoint or the mean of several, on a device, for the tasks that are wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chextools.errors import InputError
+from chextools.models import checkpoints, chunks, inference
+from chextools.models.checkpoints import MULTICLASS, Checkpoint
+from chextools.saliency import Method
+from chextools.saliency.completeness import ROUNDING, TOLERANCE, completeness
+from chextools.saliency.network import Network, Once
+from chextools.tasks import STUDY, choose, study_order
+
+log = logging.getLogger(__name__)
+
+BATCH = {"cpu": 4, "cuda": 32, "mps": 16}  # images at once, by kind of device
+
+
+@dataclass
+class _Member:
+    """A checkpoint of an ensemble: which of its logits go to which of the wanted tasks."""
+
+    path: str
+    about: Checkpoint  # without its model
+    logits: list[int]
+    columns: list[int]
+    network: Network | None
+
+
+class Ensemble:
+    """Checkpoints, loaded and cut at a layer.
+
+    tasks: in the study's order. identity: what a record's "model" says. sizes: of the inputs, ascending; the maps are
+    those of the largest. layer: None where it is the default of each. multiclass: tasks whose logit is positive minus
+    negative.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        method: Method,
+        requested: Sequence[str] = (),
+        layer: str | None = None,
+        device: str = "auto",
+        check: Callable[[Network], None] | None = None,
+    ):
+        """paths: checkpoints, or ensemble.json files, which name some per task. requested: tasks; none for the study's
+        ten where there are some, else all. layer: for methods that look at one. check: raises InputError for a network
+        that the method is not defined for.
+
+        Raises InputError in one line for what cannot be loaded, for an unknown task or layer, and for a network that
+        the method cannot explain.
+        """
+        chosen = checkpoints.select(paths)
+        self.layer, self.method, self.check = layer, method, check
+        self.device = inference.device(device)
+        if method.double and self.device.type == "mps":
+            log.warning("%s needs double precision, which this GPU lacks: running on the CPU", method.name)
+            self.device = torch.device("cpu")
+        inference.whole_precision()
+        loaded: list[tuple[_Member, list[str]]] = []
+        used = 0
+        for path, wanted in chosen.items():
+            checkpoint = checkpoints.load(path)
+            if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
+                raise InputError(f"{path}: has no task {absent[0]!r}, of which an ensemble names it")
+            network = self._network(path, checkpoint)
+            used += sum(t.numel() * t.element_size() for t in checkpoint.model.state_dict().values())
+            if used > self._room():  # streamed: loaded again for each batch
+                network = None
+            about = dataclasses.replace(checkpoint, model=None)
+            counts = [task for task in checkpoint.tasks if wanted is None or task in wanted]
+            loaded.append((_Member(path, about, [], [], network), counts))
+        where = ", ".join(paths)
+        self.tasks = _chosen(requested, {task for _, counts in loaded for task in counts}, where)
+        self.members = []
+        for member, counts in loaded:
+            member.columns = [k for k, task in enumerate(self.tasks) if task in counts]
+            member.logits = [member.about.tasks.index(self.tasks[k]) for k in member.columns]
+            if member.columns:
+                self.members.append(member)
+        self.identity = checkpoints.identity([m.about for m in self.members], [chosen[m.path] for m in self.members])
+        self.sizes = sorted({member.about.size for member in self.members})
+        self.multiclass = {
+            task for m in self.members for task, policy in m.about.policy.items() if policy == MULTICLASS
+        } & set(self.tasks)
+        if streamed := sum(member.network is None for member in self.members):
+            log.warning("%d of %d checkpoints do not fit in memory; they are read anew for each batch",
+                        streamed, len(self.members))  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """The side of the input in pixels that maps refer to."""
+        return self.sizes[-1]
+
+    def batch_size(self) -> int:
+        if self.method.to_input and self.device.type == "cpu":
+            return 1  # per core: a graph back to the input takes a hundred times the memory of an image
+        return BATCH.get(self.device.type, 8)
+
+    def workers(self) -> int:
+        """Batches to compute at once: one per core, unless one takes all of them, as on a GPU, or much memory."""
+        streamed = any(member.network is None for member in self.members)
+        alone = self.method.per_image and not self.method.to_input
+        return 1 if self.device.type != "cpu" or streamed or alone else torch.get_num_threads()
+
+    def explain(
+        self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
+    ) -> tuple[np.ndarray, ...]:
+        """(maps float32 [N, K, h, w], scores float64 [N, K]) of uint8 [N, size, size] by size: means over checkpoints.
+
+        With methods whose maps should sum to a change in logit two more float64 [N, K] follow: how far they are from
+        it, and that change. Maps of a method that must meet it, and does not, are NaN.
+
+        options: what the method takes beyond images and tasks, by checkpoint. Where memory is not enough, the batch is
+        halved.
+        """
+        return chunks.of_images(images, lambda part: self._explain(part, options))
+
+    def _explain(
+        self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
+    ) -> tuple[np.ndarray, ...]:
+        maps: list[Tensor] = []
+        scores = torch.zeros(len(next(iter(images.values()))), len(self.tasks), dtype=torch.float64)
+        deltas = [torch.zeros_like(scores), torch.zeros_like(scores)] if self.method.complete else []
+        count = torch.zeros(len(self.tasks))
+        attribute = self.method.load()
+        inputs: dict[tuple, Tensor] = {}
+        for member in self.members:
+            about = member.about
+            key = (about.size, about.mean, about.std)
+            if key not in inputs:
+                inputs[key] = inference.normalise(images[about.size], about.mean, about.std, self.device)
+            network = member.network or self._network(member.path, self._again(member))
+            once = Once(network, inputs[key])
+            given = options(about)
+            found = attribute(once, inputs[key], member.logits, **given).float()
+            if self.method.complete:
+                for total, part in zip(deltas, self._completeness(once, inputs[key], member, found, given)):
+                    total[:, member.columns] += part
+            maps.append(found.cpu())
+            scores[:, member.columns] += once.logits()[:, member.logits].float().sigmoid().cpu()
+            count[member.columns] += 1
+            del once, network
+        return self._mean(maps, count).numpy(), *((total / count).numpy() for total in (scores, *deltas))
+
+    def _completeness(
+        self, network: Once, images: Tensor, member: _Member, maps: Tensor, given: dict
+    ) -> tuple[Tensor, Tensor]:
+        """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
+        delta, change = completeness(network, images, member.logits, maps, given.get("baseline"))
+        if self.method.exact:
+            logit = network.logits()[:, member.logits].double()
+            parts = maps.abs().sum((2, 3), dtype=torch.float64) + logit.abs() + (logit - change).abs()
+            rounding = ROUNDING * parts
+            maps[delta.abs() > torch.maximum(TOLERANCE * change.abs(), rounding)] = torch.nan
+        return delta.cpu(), change.cpu()
+
+    def _mean(self, maps: Sequence[Tensor], count: Tensor) -> Tensor:
+        """float32 [N, K, h, w]. Maps of several resolutions meet at the input's, where the study has all of its own."""
+        if len(maps) == 1:
+            return maps[0]
+        shapes = {tuple(each.shape[2:]) for each in maps}
+        shape = shapes.pop() if len(shapes) == 1 else (self.size, self.size)
+        total = torch.zeros(len(maps[0]), len(self.tasks), *shape, dtype=torch.float64)
+        for member, each in zip(self.members, maps):
+            larger = upsampled(each, shape)
+            if self.method.to_input:  # parts of a sum: more pixels have less of it each
+                larger = larger * (math.prod(each.shape[2:]) / math.prod(shape))
+            total[:, member.columns] += larger
+        return (total / count[:, None, None]).float()
+
+    def _network(self, path: str, checkpoint: Checkpoint) -> Network:
+        model = inference.place(checkpoint.model, self.device)
+        combination = checkpoint.combination() if MULTICLASS in checkpoint.policy.values() else None
+        try:
+            network = Network(model, self.layer, combination)
+            if self.method.needs_layer:
+                network.check(checkpoint.size)
+            if self.check is not None:
+                self.check(network)
+        except InputError as error:
+            raise InputError(f"{path}: {self.method.name}: {error}") from None
+        return network
+
+    def _again(self, member: _Member) -> Checkpoint:
+        checkpoint = checkpoints.load(member.path)
+        if checkpoint.sha256 != member.about.sha256:
+            raise InputError(f"{member.path}: changed while it was in use")
+        return checkpoint
+
+    def _room(self) -> float:
+        """Bytes that networks may take: half of what is free."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_properties(self.device).total_memory / 2
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+        except (ValueError, OSError):
+            return 2**32
+
+
+def upsampled(maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    """[N, K, h, w] bilinearly to [N, K, *shape], half-pixel centres; as they are where they have that shape."""
+    if tuple(maps.shape[2:]) == tuple(shape):
+        return maps
+    return torch.nn.functional.interpolate(maps, shape, mode="bilinear", align_corners=False)
+
+
+def _chosen(requested: Sequence[str], available: set[str], where: str) -> list[str]:
+    """The wanted tasks: the study's ten by default, where there are any of them, else all."""
+    if not requested:
+        return [task for task in STUDY if task in available] or study_order(available)
+    tasks = choose(requested, available, where)
+    if absent := [task for task in tasks if task not in available]:
+        raise InputError(f"{where}: no task {absent[0]!r}; it has {', '.join(study_order(available))}")
+    return tasks

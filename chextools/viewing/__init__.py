@@ -1,0 +1,1 @@
+"""What chex-view is made of: panels of a record and its truth, drawn."""
