@@ -45,9 +45,15 @@ setup(
         "dicom": ["pydicom>=3.0"],
         "tensorboard": ["tensorboard>=2.10"],
         "test": [
-            "pytest>=8", "hypothesis>=6.100", "pydicom>=3.0", "setuptools", "captum>=0.7", "grad-cam>=1.5", "timm>=1.0",
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "pydicom>=3.0",
+            "setuptools",
+            "captum>=0.7",
+            "grad-cam>=1.5",
+            "timm>=1.0",
             "tensorboard>=2.10",
-        ],  # fmt: skip
+        ],
         "timm": ["timm>=1.0"],
     },
     entry_points={

@@ -286,9 +286,12 @@ class _Worker:
         if self.incomplete:
             log.warning(
                 "%d of %d heatmaps miss the change in logit by more than %.0f%% of it (median %.0f%%): more --steps "
-                "come closer; see \"delta\"",
-                len(self.incomplete), self.measured, 100 * INCOMPLETE, 100 * np.median(self.incomplete),
-            )  # fmt: skip
+                'come closer; see "delta"',
+                len(self.incomplete),
+                self.measured,
+                100 * INCOMPLETE,
+                100 * np.median(self.incomplete),
+            )
 
     def _note_deltas(self, result: _Made) -> None:
         if self.settings.method == "ig":

@@ -117,9 +117,16 @@ def _row(record: dict | None, truth: dict | None, settings: Settings) -> Row:
     masks, failed = masks_of(record, settings.tasks)
     failed |= failed_hits
     row = Row(
-        either["id"], records.patient(either), truth is not None, record is not None, either.get("scores", {}),
-        np.full((6, len(settings.tasks)), np.nan), np.zeros(len(settings.tasks), bool), failed, failed_hits,
-    )  # fmt: skip
+        either["id"],
+        records.patient(either),
+        truth is not None,
+        record is not None,
+        either.get("scores", {}),
+        np.full((6, len(settings.tasks)), np.nan),
+        np.zeros(len(settings.tasks), bool),
+        failed,
+        failed_hits,
+    )
     asked = [task for task, true in trues.items() if true is not None and true.area and "hit" in settings.metrics]
     prediction = _Prediction(record, asked) if record else None
     for k, task in enumerate(settings.tasks):
@@ -183,8 +190,9 @@ def summarise(rows: Sequence[Row], truth: Truth, settings: Settings, failed: int
     """
     by_id = {row.id: row for row in rows}
     if by_id and truth.records.keys().isdisjoint(by_id):
-        raise InputError(f"no id of the predictions is in the truth: they have {min(by_id)}, that has "
-                         f"{min(truth.records)}")  # fmt: skip
+        raise InputError(
+            f"no id of the predictions is in the truth: they have {min(by_id)}, that has {min(truth.records)}"
+        )
     missing = sorted(truth.records.keys() - by_id.keys())
     strangers = [row.id for row in rows if not row.has_truth]
     if missing:
@@ -318,13 +326,29 @@ class _Summary:
     def _rows(self, metric: str, mean, replicates, n, extras: dict, settings: dict) -> None:
         """One summary row per task, sorted by name as in the study, and their average."""
         for k in sorted(range(len(self.names)), key=self.names.__getitem__):
-            self._row(metric, self.names[k], mean[k], replicates[:, k], n[k], self.failed[k],
-                      {name: value[k] for name, value in extras.items()}, settings)  # fmt: skip
+            self._row(
+                metric,
+                self.names[k],
+                mean[k],
+                replicates[:, k],
+                n[k],
+                self.failed[k],
+                {name: value[k] for name, value in extras.items()},
+                settings,
+            )
         average = {
             name: value.sum() if value.dtype.kind == "i" else bootstrap.nanmean(value) for name, value in extras.items()
         }
-        self._row(metric, AVERAGE, bootstrap.nanmean(mean), bootstrap.nanmean(replicates, axis=1), n.sum(),
-                  self.failed.max(), average, settings)  # fmt: skip
+        self._row(
+            metric,
+            AVERAGE,
+            bootstrap.nanmean(mean),
+            bootstrap.nanmean(replicates, axis=1),
+            n.sum(),
+            self.failed.max(),
+            average,
+            settings,
+        )
 
     def _row(self, metric: str, task: str, mean, replicates, n, failed, extras: dict, settings: dict) -> None:
         lower, upper, count = bootstrap.interval(replicates)

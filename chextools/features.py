@@ -40,9 +40,7 @@ def shape_of(mask: Mask) -> dict[str, float | None]:
     }
 
 
-def measure(
-    items: Iterable[Located | Failure], truth: Truth, names: Sequence[str]
-) -> Iterator[Located | Failure]:
+def measure(items: Iterable[Located | Failure], truth: Truth, names: Sequence[str]) -> Iterator[Located | Failure]:
     """Features of each annotated CXR of the truth; the records that come back hold "rows", a row per task.
 
     A CXR of the truth that is not annotated follows; its outlines cannot be counted where it has a mask.

@@ -39,12 +39,23 @@ _CONDITIONS = {
     "well": (0.26, {}),
     "heart failure": (0.18, {"Cardiomegaly": 0.7, "Edema": 0.55, "Pleural Effusion": 0.45, "Support Devices": 0.2}),
     "infection": (0.17, {"Consolidation": 0.65, "Airspace Opacity": 0.4, "Pleural Effusion": 0.2}),
-    "intensive care": (0.16, {"Support Devices": 0.8, "Atelectasis": 0.5, "Pneumothorax": 0.2,
-                              "Pleural Effusion": 0.25, "Consolidation": 0.15, "Edema": 0.2}),
-    "tumour": (0.13, {"Lung Lesion": 0.75, "Enlarged Cardiomediastinum": 0.45, "Pleural Effusion": 0.2,
-                      "Atelectasis": 0.15}),
+    "intensive care": (
+        0.16,
+        {
+            "Support Devices": 0.8,
+            "Atelectasis": 0.5,
+            "Pneumothorax": 0.2,
+            "Pleural Effusion": 0.25,
+            "Consolidation": 0.15,
+            "Edema": 0.2,
+        },
+    ),
+    "tumour": (
+        0.13,
+        {"Lung Lesion": 0.75, "Enlarged Cardiomediastinum": 0.45, "Pleural Effusion": 0.2, "Atelectasis": 0.15},
+    ),
     "collapse": (0.10, {"Pneumothorax": 0.75, "Support Devices": 0.3, "Atelectasis": 0.25}),
-}  # fmt: skip
+}
 
 # CheXpert's hierarchy: what shows the narrower finding shows the wider one.
 _NARROWER = {
@@ -197,9 +208,14 @@ def _make(settings: Settings, force: bool, resume: bool, image: Plan) -> tuple[d
         with files.atomic(target, force) as stream:
             Image.fromarray(laid_out.pixels()).save(stream, "JPEG", quality=QUALITY, comment=comment)
     record = {
-        "id": image.id, "image": target, "size": list(settings.size), "labels": image.labels,
-        "patient": image.path.split("/")[1], "view": image.shot.view, "split": image.split,
-    }  # fmt: skip
+        "id": image.id,
+        "image": target,
+        "size": list(settings.size),
+        "labels": image.labels,
+        "patient": image.path.split("/")[1],
+        "view": image.shot.view,
+        "split": image.split,
+    }
     entries: dict[str, object] = {f"{image.split}.csv": _row(image)}
     if image.split in OUTLINED:
         for reader, reading in zip(READERS, _readings(image, laid_out)):

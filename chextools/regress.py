@@ -252,10 +252,7 @@ def on_features(
 
 
 def on_scores(
-    results: Results,
-    scores: Mapping[str, Mapping[str, float]],
-    tasks: Sequence[str] = (),
-    failed: int = 0,
+    results: Results, scores: Mapping[str, Mapping[str, float]], tasks: Sequence[str] = (), failed: int = 0
 ) -> Iterator[dict]:
     """A row per metric and task, by name, and one over all: the metric on the score, and Spearman's correlation.
 

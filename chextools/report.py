@@ -22,8 +22,18 @@ from chextools.reporting.parts import MAIN, count, listed, name_of
 from chextools.reporting.runs import Run, Runs, read
 
 __all__ = [
-    "Report", "Run", "Runs", "build", "page_of", "plot_files", "read", "rows", "text", "write_file", "write_plots",
-]  # fmt: skip
+    "Report",
+    "Run",
+    "Runs",
+    "build",
+    "page_of",
+    "plot_files",
+    "read",
+    "rows",
+    "text",
+    "write_file",
+    "write_plots",
+]
 
 
 @dataclass
@@ -76,9 +86,17 @@ def _lead(runs: Sequence[Run]) -> str:
 
 
 def _settings(runs: Sequence[Run]) -> Section:
-    columns = [Column("run", "Run", link=True), Column("role", "Role"), Column("metrics", "Metrics"),
-               Column("resampled", "Resampled by"), Column("replicates", "Replicates", 0), Column("seed", "Seed"),
-               Column("slice", "IoU slice"), Column("failed", "Failed", 0), Column("files", "Files")]  # fmt: skip
+    columns = [
+        Column("run", "Run", link=True),
+        Column("role", "Role"),
+        Column("metrics", "Metrics"),
+        Column("resampled", "Resampled by"),
+        Column("replicates", "Replicates", 0),
+        Column("seed", "Seed"),
+        Column("slice", "IoU slice"),
+        Column("failed", "Failed", 0),
+        Column("files", "Files"),
+    ]
     table = []
     for run in runs:
         evaluated = run.rows["eval"]
@@ -86,14 +104,27 @@ def _settings(runs: Sequence[Run]) -> Section:
         def said(key: str, of: Sequence[dict] = evaluated) -> str:
             return ", ".join(dict.fromkeys(str(row[key]) for row in of if row.get(key) is not None))
 
-        kinds = {"compare": "decrease", "tune": "tuning", "features": "features", "regress": "regression",
-                 "view": "pictures"}  # fmt: skip
+        kinds = {
+            "compare": "decrease",
+            "tune": "tuning",
+            "features": "features",
+            "regress": "regression",
+            "view": "pictures",
+        }
         metrics = [name_of(metric) for metric in run.by_metric] + [k for kind, k in kinds.items() if run.rows[kind]]
-        table.append([
-            run.name, run.role, ", ".join(metrics), said("resample"),
-            max((row.get("replicates") or 0 for row in evaluated), default=0) or None, said("seed"), said("slice"),
-            run.all_failed, ", ".join(run.sources),
-        ])  # fmt: skip
+        table.append(
+            [
+                run.name,
+                run.role,
+                ", ".join(metrics),
+                said("resample"),
+                max((row.get("replicates") or 0 for row in evaluated), default=0) or None,
+                said("seed"),
+                said("slice"),
+                run.all_failed,
+                ", ".join(run.sources),
+            ]
+        )
     notes = ["Intervals are 95% intervals of bootstrap replicates, as the commands wrote them."]
     notes += leaderboard.different_tasks(runs)
     return Section("settings", "Settings", notes, tables=[Table("settings", "Runs and settings", columns, table)])
@@ -121,10 +152,15 @@ def _gallery(runs: Sequence[Run], most: int, failures: list[Failure]) -> Section
                     run.failed += 1
             if shown:
                 heading = words if len(having) == 1 else f"{words}, {run.name}"
-                section.pictures.append((heading, [
-                    Picture(uri, width, height, view.task, view.id, view.words)
-                    for view, uri, width, height in shown
-                ]))  # fmt: skip
+                section.pictures.append(
+                    (
+                        heading,
+                        [
+                            Picture(uri, width, height, view.task, view.id, view.words)
+                            for view, uri, width, height in shown
+                        ],
+                    )
+                )
     return section if section.pictures else None
 
 

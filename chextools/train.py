@@ -137,8 +137,13 @@ def label(train: Data, valid: Data, settings: Settings) -> labels.Labelling:
     parse_select(settings.select, labelling.tasks)
     patients = [{records.patient(record) for record in data.records} for data in (train, valid)]
     if both := sorted(patients[0] & patients[1]):
-        log.warning("%d patients are in both %s and %s (%s, ...): the metrics will flatter", len(both), train.where,
-                    valid.where, both[0])  # fmt: skip
+        log.warning(
+            "%d patients are in both %s and %s (%s, ...): the metrics will flatter",
+            len(both),
+            train.where,
+            valid.where,
+            both[0],
+        )
     return labelling
 
 
@@ -172,8 +177,17 @@ class Plan:
         try:
             if self.resumed:
                 self.folder.lock()
-            run = Run(self.settings, self.labelling, self.train, self.valid, self.folder, self.options["device"],
-                      self.jobs, self.resumed, self.ranks)  # fmt: skip
+            run = Run(
+                self.settings,
+                self.labelling,
+                self.train,
+                self.valid,
+                self.folder,
+                self.options["device"],
+                self.jobs,
+                self.resumed,
+                self.ranks,
+            )
             if not self.resumed:
                 self.folder.start(config.recorded(self.options))
             yield run
@@ -205,9 +219,17 @@ class Run:
     """Training from its state on. `finished` says whether it came to its end."""
 
     def __init__(
-        self, settings: Settings, labelling: labels.Labelling, train: Data, valid: Data, folder: RunFolder,
-        device: str = "auto", jobs: int = 1, resume: bool = False, ranks: Ranks = ALONE,
-    ):  # fmt: skip
+        self,
+        settings: Settings,
+        labelling: labels.Labelling,
+        train: Data,
+        valid: Data,
+        folder: RunFolder,
+        device: str = "auto",
+        jobs: int = 1,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
+    ):
         """Raises InputError for whatever can be known before the first step.
 
         folder: where the run lives; with `resume` its state, if it has one, is taken up. ranks: the processes that
@@ -222,11 +244,16 @@ class Run:
         if settings.compile and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise InputError("--compile on a CPU needs a C++ compiler, g++ or what CXX names")
         if settings.batch_size < ranks.count:
-            raise InputError(f"--batch-size {settings.batch_size} leaves nothing to do for some of {ranks.count} "
-                             "processes, which share each batch")  # fmt: skip
+            raise InputError(
+                f"--batch-size {settings.batch_size} leaves nothing to do for some of {ranks.count} "
+                "processes, which share each batch"
+            )
         ranks.join(self.device)
-        ranks.agree((settings, folder.path.absolute().name, self.device.type), "the processes of one run must have the "
-                    "same options, output and kind of device; start each run by an srun of its own")  # fmt: skip
+        ranks.agree(
+            (settings, folder.path.absolute().name, self.device.type),
+            "the processes of one run must have the "
+            "same options, output and kind of device; start each run by an srun of its own",
+        )
         limit = settings.limit_batches
         self.train = train
         self.valid = Data(valid.records[: limit and limit * settings.batch_size], valid.where)
@@ -249,8 +276,10 @@ class Run:
         self.failure: InputError | None = None  # of this process
         self.computed = 0.0  # seconds of forward, backward and optimiser
         state = folder.load() if resume else None
-        ranks.agree((self.digest, state and state["step"]), f"{folder.path}, or the records, are not the same to all "
-                    "processes: all must see one file system")  # fmt: skip
+        ranks.agree(
+            (self.digest, state and state["step"]),
+            f"{folder.path}, or the records, are not the same to all processes: all must see one file system",
+        )
         if state is not None and state["data"] != self.digest:
             raise InputError(f"{folder.path}: was trained on other records or labels than these")
         if state is not None and state["finished"]:
@@ -388,19 +417,28 @@ class Run:
             with torch.inference_mode():
                 self.model.eval()(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise InputError(f"{self.settings.arch} cannot take images of {size} pixels: "
-                             f"{' '.join(str(error).split())}") from None  # fmt: skip
+            raise InputError(
+                f"{self.settings.arch} cannot take images of {size} pixels: {' '.join(str(error).split())}"
+            ) from None
 
     def _describe(self) -> None:
         def count(module) -> int:
             return sum(parameter.numel() for parameter in module.parameters())
 
-        log.info("%s: %d parameters, %d outputs", self.settings.arch, count(self.model), len(
-            checkpoints.output_names(self.labelling.tasks, self.labelling.policy)))  # fmt: skip
+        log.info(
+            "%s: %d parameters, %d outputs",
+            self.settings.arch,
+            count(self.model),
+            len(checkpoints.output_names(self.labelling.tasks, self.labelling.policy)),
+        )
         for name, child in self.model.named_children():
             log.info("%s: %d parameters in %s", self.settings.arch, count(child), name)
-        log.info("%d steps of %d images, %.2f epochs", self.steps, self.order.per_step,
-                 self.steps * self.order.per_step / self.order.n)  # fmt: skip
+        log.info(
+            "%d steps of %d images, %.2f epochs",
+            self.steps,
+            self.order.per_step,
+            self.steps * self.order.per_step / self.order.n,
+        )
 
     # One step
 
@@ -436,18 +474,23 @@ class Run:
                     self._update()
                 self.computed += time.perf_counter() - begun
         except torch.cuda.OutOfMemoryError:
-            raise InputError(f"out of GPU memory at --batch-size {settings.batch_size}; --accumulate N takes N smaller "
-                             "batches per step") from None  # fmt: skip
+            raise InputError(
+                f"out of GPU memory at --batch-size {settings.batch_size}; --accumulate N takes N smaller "
+                "batches per step"
+            ) from None
         except RuntimeError as error:
             if not (settings.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
                 raise
-            raise InputError(f"torch cannot compile {settings.arch} here ({str(error).splitlines()[0]}); leave out "
-                             "--compile") from None  # fmt: skip
+            raise InputError(
+                f"torch cannot compile {settings.arch} here ({str(error).splitlines()[0]}); leave out --compile"
+            ) from None
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
-            raise InputError("one image of this size per batch leaves batch normalisation nothing to average; raise "
-                             "--batch-size or --size") from None  # fmt: skip
+            raise InputError(
+                "one image of this size per batch leaves batch normalisation nothing to average; raise "
+                "--batch-size or --size"
+            ) from None
         self.loss_count += 1
 
     def _update(self) -> None:
@@ -523,8 +566,11 @@ class Run:
             value = -value
         improved = better(value, self.ranked)
         self.stale = 0 if improved or not self.ranked else self.stale + 1
-        head = {"step": self.step, "epoch": round(self.step * self.order.per_step / self.order.n, 4),
-                "loss": float(self._loss_sums().sum()) / max(self.loss_count, 1)}  # fmt: skip
+        head = {
+            "step": self.step,
+            "epoch": round(self.step * self.order.per_step / self.order.n, 4),
+            "loss": float(self._loss_sums().sum()) / max(self.loss_count, 1),
+        }
         ranked = self.folder.add(self._checkpoint(head | found), self.ranked, value)
         kept = {entry["step"]: entry["name"] for entry in ranked[: self.folder.keep]}
         name = kept.get(self.step)
@@ -578,20 +624,30 @@ class Run:
 
     def _checkpoint(self, metrics: dict) -> checkpoints.Checkpoint:
         return checkpoints.Checkpoint(
-            self.settings.arch, list(self.labelling.tasks), self.settings.size, self.model,
-            policy=dict(self.labelling.policy), missing=dict(self.labelling.missing),
-            versions=checkpoints.versions(), step=self.step, metrics=records.finite(metrics),
-        )  # fmt: skip
+            self.settings.arch,
+            list(self.labelling.tasks),
+            self.settings.size,
+            self.model,
+            policy=dict(self.labelling.policy),
+            missing=dict(self.labelling.missing),
+            versions=checkpoints.versions(),
+            step=self.step,
+            metrics=records.finite(metrics),
+        )
 
     def _save(self) -> None:
         loss_sum = self._loss_sums().cpu()
         state = {"finished": self.finished, "step": self.step, "rows": self.rows, "data": self.digest}
         if not self.finished:
             state |= {
-                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict() if self.scaler else None, "loss_sum": loss_sum,
-                "loss_count": self.loss_count, "stale": self.stale, "ranked": self.ranked,
-            }  # fmt: skip
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+                "loss_sum": loss_sum,
+                "loss_count": self.loss_count,
+                "stale": self.stale,
+                "ranked": self.ranked,
+            }
         self.folder.save(state)
         self.ranks.any(False)  # nobody goes on, or ends, before it is saved
 
@@ -611,8 +667,11 @@ class _Clock:
         seconds = max(time.perf_counter() - self.start, 1e-9)
         wait = (self.ahead.waited - self.waited) / seconds
         share = (self.run.computed - self.computed) / seconds if self.run.device.type == "cpu" else 1 - wait
-        return {"images_per_second": round(self.images / seconds, 2), "data_wait": round(wait, 4),
-                "step_share": round(share, 4)}  # fmt: skip
+        return {
+            "images_per_second": round(self.images / seconds, 2),
+            "data_wait": round(wait, 4),
+            "step_share": round(share, 4),
+        }
 
 
 def named(sources: Sequence[str]) -> str:

@@ -152,8 +152,13 @@ def _areas(loaded: heatmaps.Heatmaps, task: str, true: Mask, settings: Settings)
 
     The mask's pixels are those >= a level of float32, so one pass over the truth counts them for all levels.
     """
-    surface = surface_of(loaded.maps[task], loaded.size, input_size=loaded.input_size, smooth=settings.masks.smooth,
-                         sign=settings.masks.sign or loaded.sign)  # fmt: skip
+    surface = surface_of(
+        loaded.maps[task],
+        loaded.size,
+        input_size=loaded.input_size,
+        smooth=settings.masks.smooth,
+        sign=settings.masks.sign or loaded.sign,
+    )
     levels = levels_above(settings.grid, surface.minimum, surface.maximum)
     levels = levels[levels < np.inf]
     if not levels.size:

@@ -12,9 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
 ENTER, TAB, SPACE = "\ue007", "\ue004", " "
 
 
@@ -24,8 +32,11 @@ class Browser:
     def __init__(self, address: str, chromium: str, profile: Path):
         self._address = address
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-        options = {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={profile}"],
-                   "prefs": {"download.default_directory": str(profile / "downloads")}}  # fmt: skip
+        options = {
+            "binary": chromium,
+            "args": [*FLAGS, f"--user-data-dir={profile}"],
+            "prefs": {"download.default_directory": str(profile / "downloads")},
+        }
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
         made = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"/session/{made['sessionId']}"

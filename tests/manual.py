@@ -1,7 +1,7 @@
 """The OPTIONS sections of the man pages, generated from the options so that they cannot drift apart.
 
-    python tests/manual.py          rewrite the sections in man/man1
-    (tests/test_manual.py compares them)
+python tests/manual.py          rewrite the sections in man/man1
+(tests/test_manual.py compares them)
 """
 
 from __future__ import annotations

@@ -11,8 +11,15 @@ from PIL import Image
 from chextools.reporting import runs
 from chextools.tasks import STUDY
 
-METHODS = {"gradcam": 0.43, "occlusion": 0.41, "eigencam": 0.33, "integrated-gradients": 0.24, "human": 0.55,
-           "centre": 0.20, "random": 0.10}  # fmt: skip
+METHODS = {
+    "gradcam": 0.43,
+    "occlusion": 0.41,
+    "eigencam": 0.33,
+    "integrated-gradients": 0.24,
+    "human": 0.55,
+    "centre": 0.20,
+    "random": 0.10,
+}
 
 
 def eval_rows(mean: float, tasks, metrics=("iou", "hit", "auroc"), half: float = 0.02) -> list[dict]:
@@ -26,9 +33,21 @@ def eval_rows(mean: float, tasks, metrics=("iou", "hit", "auroc"), half: float =
         means["Average"] = sum(means.values()) / len(means)
         for task, value in means.items():
             width = half if task == "Average" else 4 * half
-            rows.append({"metric": metric, "task": task, "mean": value, "lower": max(0, value - width),
-                         "upper": min(1, value + width), "n": 40, "replicates": 1000, "failed": 0, "positives": 40,
-                         "resample": "cxr", "seed": 0})  # fmt: skip
+            rows.append(
+                {
+                    "metric": metric,
+                    "task": task,
+                    "mean": value,
+                    "lower": max(0, value - width),
+                    "upper": min(1, value + width),
+                    "n": 40,
+                    "replicates": 1000,
+                    "failed": 0,
+                    "positives": 40,
+                    "resample": "cxr",
+                    "seed": 0,
+                }
+            )
     return rows
 
 
@@ -59,20 +78,63 @@ def write_pictures(folder: Path, count: int = 8) -> Path:
 def write_study(folder: Path) -> list[Path]:
     """Rows of the other commands, one file of each."""
     curve = [
-        {"metric": "iou", "for": "threshold", "task": task, "threshold": g / 10, "iou": 0.5 - abs(g - 4) / 20,
-         "lower": 0.2, "upper": 0.6, "n": 9, "best": g == 4} for task in STUDY for g in range(2, 9)
-    ]  # fmt: skip
+        {
+            "metric": "iou",
+            "for": "threshold",
+            "task": task,
+            "threshold": g / 10,
+            "iou": 0.5 - abs(g - 4) / 20,
+            "lower": 0.2,
+            "upper": 0.6,
+            "n": 9,
+            "best": g == 4,
+        }
+        for task in STUDY
+        for g in range(2, 9)
+    ]
     decrease = [
-        {"metric": "iou", "task": task, "pred": 0.4, "ref": 0.5, "pct_decrease": 20.0 - 3 * k, "lower": -5.0 - k,
-         "upper": 40.0, "p": 0.04, "p_holm": 0.4, "n": 9} for k, task in enumerate([*STUDY, "Average"])
-    ]  # fmt: skip
+        {
+            "metric": "iou",
+            "task": task,
+            "pred": 0.4,
+            "ref": 0.5,
+            "pct_decrease": 20.0 - 3 * k,
+            "lower": -5.0 - k,
+            "upper": 40.0,
+            "p": 0.04,
+            "p_holm": 0.4,
+            "n": 9,
+        }
+        for k, task in enumerate([*STUDY, "Average"])
+    ]
     shapes = [
-        {"id": f"p{k}", "task": task, "num_instances": 1 + k % 3, "area_ratio": k / 100, "elongation": 1 + k / 10,
-         "irrectangularity": k / 50, "rec_area_ratio": 1 - k / 50} for task in STUDY for k in range(20)
-    ]  # fmt: skip
+        {
+            "id": f"p{k}",
+            "task": task,
+            "num_instances": 1 + k % 3,
+            "area_ratio": k / 100,
+            "elongation": 1 + k / 10,
+            "irrectangularity": k / 50,
+            "rec_area_ratio": 1 - k / 50,
+        }
+        for task in STUDY
+        for k in range(20)
+    ]
     slopes = [
-        {"metric": "iou", "task": "Overall", "feature": feature, "model": model, "n": 90, "slope": 0.2, "lower": -0.1,
-         "upper": 0.5, "p": 0.2, "p_bonferroni": 0.8} for feature in runs.FEATURES for model in ("single", "joint")
-    ]  # fmt: skip
+        {
+            "metric": "iou",
+            "task": "Overall",
+            "feature": feature,
+            "model": model,
+            "n": 90,
+            "slope": 0.2,
+            "lower": -0.1,
+            "upper": 0.5,
+            "p": 0.2,
+            "p_bonferroni": 0.8,
+        }
+        for feature in runs.FEATURES
+        for model in ("single", "joint")
+    ]
     named = {"curve": curve, "decrease": decrease, "shapes": shapes, "slopes": slopes}
     return [write(folder / f"{name}.jsonl", rows) for name, rows in named.items()]

@@ -42,9 +42,18 @@ def plain_cnn() -> nn.Module:
     """Nothing used twice, no windows that overlap, no maximum next to a ReLU: where captum is right."""
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(),
-        nn.AvgPool2d(3), nn.Flatten(), nn.Linear(8 * 3 * 3, 12), nn.ReLU(), nn.Linear(12, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.AvgPool2d(3),
+        nn.Flatten(),
+        nn.Linear(8 * 3 * 3, 12),
+        nn.ReLU(),
+        nn.Linear(12, 5),
+    )
 
 
 def on(model: nn.Module, layer: str = "0") -> Network:
@@ -178,8 +187,15 @@ def test_the_rule_with_positive_parts_only_makes_no_negative_relevance_of_positi
     """z+ on a net of positive weights is epsilon; on any, the relevance of a positive logit that only positive parts
     made stays positive."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 6, 3, bias=False), nn.ReLU(),
-                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5, bias=False)).double()  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, bias=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5, bias=False),
+    ).double()
     nn.init.uniform_(model[-1].weight, 0.1, 1)
     net, batch = on(model), images(2, 16).double().abs()
     maps = lrp.lrp(net, batch, TASKS, rule="epsilon-plus", epsilon=0.0)
@@ -189,8 +205,11 @@ def test_the_rule_with_positive_parts_only_makes_no_negative_relevance_of_positi
         if hasattr(module, "weight"):
             nn.init.uniform_(module.weight, 0.1, 1)
     net = on(model)
-    close(lrp.lrp(net, batch, TASKS, rule="epsilon-plus", epsilon=0.0),
-          lrp.lrp(net, batch, TASKS, rule="epsilon", epsilon=0.0), 1e-10)  # fmt: skip
+    close(
+        lrp.lrp(net, batch, TASKS, rule="epsilon-plus", epsilon=0.0),
+        lrp.lrp(net, batch, TASKS, rule="epsilon", epsilon=0.0),
+        1e-10,
+    )
 
 
 # SmoothGrad
@@ -262,9 +281,12 @@ def test_the_callers_modes_change_nothing_and_nothing_is_left_behind(method):
 @pytest.mark.parametrize("method", ["deeplift", "lrp"])
 @pytest.mark.parametrize(
     ("arch", "said"),
-    [("efficientnet_b0", "(the product of two feature maps|Sigmoid)"), ("convnext_tiny", "layer_norm"),
-     ("vit_b_32", "")],
-)  # fmt: skip
+    [
+        ("efficientnet_b0", "(the product of two feature maps|Sigmoid)"),
+        ("convnext_tiny", "layer_norm"),
+        ("vit_b_32", ""),
+    ],
+)
 def test_networks_without_rules_are_refused_in_one_line(method, arch, said):
     net = Network(network(arch))
     with pytest.raises(InputError, match=f"has no rule for {said}.*, which .* has; choose another --method"):
@@ -289,9 +311,19 @@ def test_a_number_over_a_map_is_not_linear():
 
 
 @pytest.mark.parametrize(
-    "arch", ["alexnet", "vgg11_bn", "resnet18", "mobilenet_v2", "mnasnet0_5", "regnet_x_400mf", "googlenet",
-             "shufflenet_v2_x0_5", "squeezenet1_1"],
-)  # fmt: skip
+    "arch",
+    [
+        "alexnet",
+        "vgg11_bn",
+        "resnet18",
+        "mobilenet_v2",
+        "mnasnet0_5",
+        "regnet_x_400mf",
+        "googlenet",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_1",
+    ],
+)
 def test_every_family_that_has_rules(arch):
     net = Network(calibrated(arch).double())
     batch = images(1).double()
@@ -375,8 +407,20 @@ def test_a_fingerprint_is_of_what_is_seen():
 
 
 @pytest.mark.parametrize("forward", [False, True])
-@pytest.mark.parametrize("arch", ["densenet121", "resnet18", "inception_v3", "mobilenet_v2", "vgg11_bn", "swin_t",
-                                  "convnext_tiny", "efficientnet_b0", "timm/inception_v4"])  # fmt: skip
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "densenet121",
+        "resnet18",
+        "inception_v3",
+        "mobilenet_v2",
+        "vgg11_bn",
+        "swin_t",
+        "convnext_tiny",
+        "efficientnet_b0",
+        "timm/inception_v4",
+    ],
+)
 def test_folded_networks_say_the_same(arch, forward):
     net = Network(calibrated(arch).double())
     batch = images(2).double()

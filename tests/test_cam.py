@@ -187,11 +187,13 @@ def test_the_sign_goes_with_the_maps(cli, tmp_path, one):
     masks = {
         name: [(record["sign"], record["masks"]) for record in lines(cli("chex-segment", *words, stdin=stdin).out)]
         for name, words, stdin in (
-            ("default", [], plain.encode()), ("said here", ["--sign", "abs"], plain.encode()),
-            ("said there", [], signed.encode()), ("of the file", [tmp_path / "b"], b""),
+            ("default", [], plain.encode()),
+            ("said here", ["--sign", "abs"], plain.encode()),
+            ("said there", [], signed.encode()),
+            ("of the file", [tmp_path / "b"], b""),
             ("overruled", ["--sign", "positive"], signed.encode()),
         )
-    }  # fmt: skip
+    }
     assert masks["default"] == masks["overruled"] != masks["said here"]
     assert masks["said here"] == masks["said there"] == masks["of the file"]
     refused = cli("chex-cam", *options, tmp_path / "b", "--resume")
@@ -273,8 +275,23 @@ def test_parts_of_a_sum_keep_it_at_another_resolution(cli, tmp_path, one):
 
 def test_multiclass_tasks_are_positive_minus_negative(cli, tmp_path):
     path = checkpoint(tmp_path / "mc.pt", "resnet18", ["Edema", "Mine"], policy={"Edema": "multiclass"})
-    record, *_ = lines(cli("chex-cam", CXRS, "--checkpoint", path, "-o", tmp_path, "--method", "hirescam",
-                           "--task", "Edema", "--task", "Mine", "-q").out)  # fmt: skip
+    record, *_ = lines(
+        cli(
+            "chex-cam",
+            CXRS,
+            "--checkpoint",
+            path,
+            "-o",
+            tmp_path,
+            "--method",
+            "hirescam",
+            "--task",
+            "Edema",
+            "--task",
+            "Mine",
+            "-q",
+        ).out
+    )
     assert record["target"] == {"Edema": "positive minus negative logit", "Mine": "logit"}
     loaded = checkpoints.load(path)
     bias = loaded.model.fc.bias
@@ -311,8 +328,9 @@ def test_pickles_are_what_the_study_reads_and_what_we_read(cli, tmp_path, one):
 def test_a_task_that_a_pickles_name_cannot_hold_is_refused_before_work(cli, tmp_path):
     path = checkpoint(tmp_path / "t.pt", "resnet18", ["Pleural_Thickening", "a/../b"])
     for task in ("Pleural_Thickening", "a/../b"):
-        result = cli("chex-cam", CXRS, "--checkpoint", path, "-o", tmp_path / "o", "--task", task,
-                     "--format", "pickles", "-q")  # fmt: skip
+        result = cli(
+            "chex-cam", CXRS, "--checkpoint", path, "-o", tmp_path / "o", "--task", task, "--format", "pickles", "-q"
+        )
         assert result.code == 1 and result.err.count("\n") == 1 and "cannot be in the name of a pickle" in result.err
     assert cli("chex-cam", CXRS, "--checkpoint", path, "-o", tmp_path / "o", "-q").code == 0
     assert list((tmp_path / "o").rglob("*b*.npz")) == []
@@ -324,8 +342,23 @@ def test_a_task_that_a_pickles_name_cannot_hold_is_refused_before_work(cli, tmp_
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_resumed_is_as_if_never_killed(tmp_path, one, number):
     folder = xrays(tmp_path / "in", 24)
-    words = [*launcher("chex-cam"), folder, "--checkpoint", one, "--batch-size", "4", "-q", "--resume",
-             "--method", "occlusion", "--window", "16", "--stride", "16", "-o"]  # fmt: skip
+    words = [
+        *launcher("chex-cam"),
+        folder,
+        "--checkpoint",
+        one,
+        "--batch-size",
+        "4",
+        "-q",
+        "--resume",
+        "--method",
+        "occlusion",
+        "--window",
+        "16",
+        "--stride",
+        "16",
+        "-o",
+    ]
     words = [str(word) for word in words]
     whole = subprocess.run([*words, "whole"], cwd=tmp_path, capture_output=True, timeout=120)
     assert whole.returncode == 0, whole.stderr

@@ -25,8 +25,10 @@ def by_task(text: str) -> dict[str, dict]:
 
 def study_files(oracle, metric: str, kind: str) -> tuple:
     stem, _ = NAMES[metric]
-    return (oracle / f"expected/tp/{stem}_{kind}_per_cxr.csv",
-            oracle / f"expected/hb/{stem}_humanbenchmark_{kind}_per_cxr.csv")  # fmt: skip
+    return (
+        oracle / f"expected/tp/{stem}_{kind}_per_cxr.csv",
+        oracle / f"expected/hb/{stem}_humanbenchmark_{kind}_per_cxr.csv",
+    )
 
 
 @pytest.mark.parametrize("metric", NAMES)
@@ -295,14 +297,17 @@ def test_nan_in_a_csv_is_undefined_and_text_is_a_failure(cli, tmp_path):
     assert cli("chex-compare", tmp_path / "iou_p.csv", tmp_path / "iou_r.csv", "--fail-fast").out == ""
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", "no records"),
-    (b'{"id": "a", "masks": {}}\n', "no results of iou or hit"),
-    (b'{"metric": "iou", "task": "Edema", "mean": 0.5}\n', "neither per-image results nor replicates"),
-    (b'{"id": "a", "iou": {"Edema": "high"}}\n', '"iou" must hold numbers or null'),
-    (b'{"id": "a", "iou": {"Edema": 0.5}', "truncated JSON"),
-    (b"img_id\na\n", "no task is on both sides"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "no records"),
+        (b'{"id": "a", "masks": {}}\n', "no results of iou or hit"),
+        (b'{"metric": "iou", "task": "Edema", "mean": 0.5}\n', "neither per-image results nor replicates"),
+        (b'{"id": "a", "iou": {"Edema": "high"}}\n', '"iou" must hold numbers or null'),
+        (b'{"id": "a", "iou": {"Edema": 0.5}', "truncated JSON"),
+        (b"img_id\na\n", "no task is on both sides"),
+    ],
+)
 def test_what_is_no_result_is_one_line(cli, small, content, message):
     result = cli("chex-compare", "-", study_files(small, "iou", "results")[1], stdin=content)
     assert (result.code, result.out) == (1, "")

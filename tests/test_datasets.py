@@ -172,8 +172,13 @@ def test_nih(tmp_path, caplog):
     assert len(one["labels"]) == 15 and set(one["labels"].values()) == {0, 1}
     assert {task for task, label in two["labels"].items() if label} == {"No Finding"}
     assert (one["id"], one["patient"], one["age"], one["sex"], one["projection"], one["view"]) == (
-        "00000001_000", "1", 58, "Male", "PA", "frontal",
-    )  # fmt: skip
+        "00000001_000",
+        "1",
+        58,
+        "Male",
+        "PA",
+        "frontal",
+    )
     assert two["image"] == str(tmp_path / "images_002/images/00000001_001.png")
     assert reasons(items) == [f"{path}:4: unknown finding 'Efusion' (did you mean 'Effusion'?)"]
     assert "Effusion is Pleural Effusion; other findings keep their names (--map OLD=NEW changes it)" in caplog.text

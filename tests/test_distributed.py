@@ -53,21 +53,31 @@ def _one(function, *arguments):
 
 # Who is who
 
-SRUN = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-        "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "n[1-2]"}  # fmt: skip
+SRUN = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+}
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "::1", "MASTER_PORT": "29500"}
 
 
-@pytest.mark.parametrize("environment, expected", [
-    ({}, ALONE),
-    (SRUN, Ranks(3, 4, 1, "tcp://n1:12217")),
-    (SRUN | {"SLURM_STEP_NUM_NODES": "1"}, Ranks(3, 4, 1, "tcp://127.0.0.1:12217")),
-    (SRUN | {"MASTER_ADDR": "ib1", "MASTER_PORT": "99"}, Ranks(3, 4, 1, "tcp://ib1:99")),
-    (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ALONE),
-    ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, ALONE),  # a batch script, outside srun
-    (TORCHRUN, Ranks(1, 2, 1)),
-    (SRUN | TORCHRUN, Ranks(1, 2, 1)),  # torchrun under srun
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({}, ALONE),
+        (SRUN, Ranks(3, 4, 1, "tcp://n1:12217")),
+        (SRUN | {"SLURM_STEP_NUM_NODES": "1"}, Ranks(3, 4, 1, "tcp://127.0.0.1:12217")),
+        (SRUN | {"MASTER_ADDR": "ib1", "MASTER_PORT": "99"}, Ranks(3, 4, 1, "tcp://ib1:99")),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ALONE),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, ALONE),  # a batch script, outside srun
+        (TORCHRUN, Ranks(1, 2, 1)),
+        (SRUN | TORCHRUN, Ranks(1, 2, 1)),  # torchrun under srun
+    ],
+)
 def test_ranks_of_an_environment(environment, expected):
     assert ranks.read(environment) == expected
 
@@ -78,9 +88,16 @@ def test_ranks_that_make_no_sense():
             ranks.read(TORCHRUN | changed)
 
 
-@pytest.mark.parametrize("nodes, first", [
-    ("n1", "n1"), ("n1,n2", "n1"), ("gpu[07-09,12],big1", "gpu07"), ("r[1-2]n[03,05].x", "r1n03.x"), ("a-b[2]", "a-b2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "nodes, first",
+    [
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("gpu[07-09,12],big1", "gpu07"),
+        ("r[1-2]n[03,05].x", "r1n03.x"),
+        ("a-b[2]", "a-b2"),
+    ],
+)
 def test_the_first_host_of_slurms_short_form(nodes, first):
     assert ranks.first_host(nodes) == first
 
@@ -150,8 +167,13 @@ def test_augmentation_of_a_part_is_that_of_the_whole():
 
 NO_BATCH_NORM = {"arch": "squeezenet1_1", "steps": 4}  # with dropout
 BATCH_NORM = {"arch": "mobilenet_v3_small", "batch_size": 3, "accumulate": 2, "optimizer": "sgd", "clip": 0.5}
-AS_SHORT = {"arch": "shufflenet_v2_x0_5", "steps": 6, "keep": 2, "lr": 1e-4,
-            "augmentation": augment.Augmentation(5, 0.03, 0.05)}  # fmt: skip
+AS_SHORT = {
+    "arch": "shufflenet_v2_x0_5",
+    "steps": 6,
+    "keep": 2,
+    "lr": 1e-4,
+    "augmentation": augment.Augmentation(5, 0.03, 0.05),
+}
 
 
 def trained(xrays, folder, settings: dict, stop_at: tuple | None, ours: Ranks = ALONE) -> tuple[list, bool]:  # noqa: F811
@@ -267,10 +289,18 @@ def test_more_processes_than_images_in_a_batch(xrays, tmp_path):  # noqa: F811
 
 def of_step(rank: int, port: int) -> dict:
     """The environment of one of two tasks that srun started."""
-    return os.environ | SRUN | {
-        "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NUM_NODES": "1", "MASTER_PORT": str(port), "SLURM_CPUS_PER_TASK": "1",
-    }  # fmt: skip
+    return (
+        os.environ
+        | SRUN
+        | {
+            "SLURM_PROCID": str(rank),
+            "SLURM_LOCALID": str(rank),
+            "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_NUM_NODES": "1",
+            "MASTER_PORT": str(port),
+            "SLURM_CPUS_PER_TASK": "1",
+        }
+    )
 
 
 @pytest.fixture
@@ -283,8 +313,18 @@ def port() -> int:
 
 
 def test_a_process_that_dies_ends_the_other_in_seconds(xrays, tmp_path, port):  # noqa: F811
-    words = [*launcher("chex-train"), xrays / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN",
-             *SHORT, "--steps", "100000", "-q"]  # fmt: skip
+    words = [
+        *launcher("chex-train"),
+        xrays / "train.csv",
+        "--valid",
+        xrays / "valid.csv",
+        "-o",
+        tmp_path / "RUN",
+        *SHORT,
+        "--steps",
+        "100000",
+        "-q",
+    ]
     processes = [
         subprocess.Popen(list(map(str, words)), env=of_step(rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for rank in (0, 1)
@@ -305,8 +345,16 @@ def test_a_process_that_fails_before_they_meet_tells_the_other(xrays, tmp_path, 
     shutil.copytree(xrays, tmp_path / "xrays")
     lost = tmp_path / "xrays/patient001/study1/view1_frontal.png"  # of the second's share
     lost.unlink()
-    words = [*launcher("chex-train"), tmp_path / "xrays/train.csv", "--valid", xrays / "valid.csv", "-o",
-             tmp_path / "RUN", *SHORT, "-q"]  # fmt: skip
+    words = [
+        *launcher("chex-train"),
+        tmp_path / "xrays/train.csv",
+        "--valid",
+        xrays / "valid.csv",
+        "-o",
+        tmp_path / "RUN",
+        *SHORT,
+        "-q",
+    ]
     begun = time.monotonic()
     processes = [
         subprocess.Popen(list(map(str, words)), env=of_step(rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -323,9 +371,22 @@ def test_torchrun(xrays, tmp_path):  # noqa: F811
     """Stopped early, the exit status is torchrun's; the same line goes on, and ends as if it never had been."""
     whole = together(2, tmp_path, trained, xrays, tmp_path / "A", AS_SHORT, None)
     torchrun = Path(sys.executable).with_name("torchrun")
-    command = [torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", *launcher("chex-train"),
-               xrays / "train.csv", "--valid", xrays / "valid.csv", *SHORT, "-q", "--resume",
-               "-o", tmp_path / "B"]  # fmt: skip
+    command = [
+        torchrun,
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--no-python",
+        *launcher("chex-train"),
+        xrays / "train.csv",
+        "--valid",
+        xrays / "valid.csv",
+        *SHORT,
+        "-q",
+        "--resume",
+        "-o",
+        tmp_path / "B",
+    ]
     command = list(map(str, command))
     stopped = subprocess.run([*command, "--max-time", "0"], capture_output=True, text=True, timeout=120)
     assert stopped.returncode != 0 and "exitcode  : 75" in stopped.stderr and stopped.stdout == ""

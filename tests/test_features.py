@@ -43,8 +43,15 @@ def test_rows_hold_what_the_tables_hold(cli, small, tmp_path):
     assert len(found) == 80
     areas = table(tmp_path / "area_ratio.csv")
     for row in found:
-        assert list(row)[:7] == ["id", "task", "num_instances", "area_ratio", "elongation", "irrectangularity",
-                                 "rec_area_ratio"]  # fmt: skip
+        assert list(row)[:7] == [
+            "id",
+            "task",
+            "num_instances",
+            "area_ratio",
+            "elongation",
+            "irrectangularity",
+            "rec_area_ratio",
+        ]
         assert float(areas[row["id"], row["task"]]) == row["area_ratio"]
         if row["area_ratio"]:
             assert row["irrectangularity"] == 1 - row["rec_area_ratio"] and row["elongation"] >= 1
@@ -101,8 +108,16 @@ def world(cli, tmp_path):
 def test_a_rectangle_by_hand(world):
     """4 x 8 pixels: their centres span 3 x 7, which the border's polygon fills."""
     row = world({"a": [SQUARE, SQUARE]}, {"a": drawn(np.s_[1:5, 1:9])})["a"]
-    assert row == {"id": "a", "task": "Edema", "num_instances": 2, "area_ratio": 0.32, "elongation": 7 / 3,
-                   "irrectangularity": 0, "rec_area_ratio": 1, "failed": 0}  # fmt: skip
+    assert row == {
+        "id": "a",
+        "task": "Edema",
+        "num_instances": 2,
+        "area_ratio": 0.32,
+        "elongation": 7 / 3,
+        "irrectangularity": 0,
+        "rec_area_ratio": 1,
+        "failed": 0,
+    }
 
 
 def test_the_border_with_the_most_points_counts_not_the_largest_area(world):

@@ -66,9 +66,7 @@ def mutated(draw, seeds):
         stop = min(len(data), start + draw(st.integers(0, 8)))
         data[start:stop] = draw(
             st.one_of(
-                st.binary(max_size=8),
-                st.sampled_from(OPCODES + NUMBERS),
-                st.just(bytes(data[start : start + 200]) * 3),
+                st.binary(max_size=8), st.sampled_from(OPCODES + NUMBERS), st.just(bytes(data[start : start + 200]) * 3)
             )
         )
     return bytes(data)
@@ -76,11 +74,28 @@ def mutated(draw, seeds):
 
 def programs():
     """Random sequences of known opcodes with plausible operands."""
-    names = [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch.storage\n_load_from_bytes\n", b"ctorch\nFloatStorage\n",
-             b"ccollections\nOrderedDict\n", b"c_codecs\nencode\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n",
-             b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\nscalar\n",
-             b"cnumpy._core.numeric\n_frombuffer\n", b"\x8c\x02f4", b"\x8c\x06latin1", b"\x8c\x03map",
-             b"\x8c\x08cxr_dims", b"K\1", b"C\4abcd", b"h\0", b"h\1", b"q\0", b"q\1"]  # fmt: skip
+    names = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ctorch.storage\n_load_from_bytes\n",
+        b"ctorch\nFloatStorage\n",
+        b"ccollections\nOrderedDict\n",
+        b"c_codecs\nencode\n",
+        b"cnumpy\ndtype\n",
+        b"cnumpy\nndarray\n",
+        b"cnumpy.core.multiarray\n_reconstruct\n",
+        b"cnumpy.core.multiarray\nscalar\n",
+        b"cnumpy._core.numeric\n_frombuffer\n",
+        b"\x8c\x02f4",
+        b"\x8c\x06latin1",
+        b"\x8c\x03map",
+        b"\x8c\x08cxr_dims",
+        b"K\1",
+        b"C\4abcd",
+        b"h\0",
+        b"h\1",
+        b"q\0",
+        b"q\1",
+    ]
     return st.lists(st.sampled_from(names + OPCODES), max_size=60).map(lambda ops: b"\x80\x04" + b"".join(ops) + b".")
 
 

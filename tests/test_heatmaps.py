@@ -34,9 +34,14 @@ def study_pickle(folder, name="p1_Edema", **changes):
 
 def example(**changes):
     values = {
-        "id": "p1", "size": (30, 40), "maps": {"Edema": RAMP, "Fracture": -RAMP},
-        "scores": {"Edema": 0.1}, "input_size": (320, 320), "method": "gradcam", "model": "abc",
-    }  # fmt: skip
+        "id": "p1",
+        "size": (30, 40),
+        "maps": {"Edema": RAMP, "Fracture": -RAMP},
+        "scores": {"Edema": 0.1},
+        "input_size": (320, 320),
+        "method": "gradcam",
+        "model": "abc",
+    }
     return Heatmaps(**(values | changes))
 
 
@@ -49,9 +54,13 @@ def write(path, heatmaps):
 def arrays(**changes):
     """What numpy.savez needs for a file of heatmaps; a change to None removes the key."""
     values = {
-        "maps": np.stack([RAMP, -RAMP]), "tasks": np.array(["Edema", "Fracture"]), "input_size": np.array([320, 320]),
-        "id": np.array("p1"), "size": np.array([30, 40]), "scores": np.array([0.1, np.nan]),
-    }  # fmt: skip
+        "maps": np.stack([RAMP, -RAMP]),
+        "tasks": np.array(["Edema", "Fracture"]),
+        "input_size": np.array([320, 320]),
+        "id": np.array("p1"),
+        "size": np.array([30, 40]),
+        "scores": np.array([0.1, np.nan]),
+    }
     return {key: value for key, value in (values | changes).items() if value is not None}
 
 

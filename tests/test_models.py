@@ -15,10 +15,24 @@ from chextools.models import checkpoints, names, weights
 
 # One of each family of heads; the small one of each
 FAMILIES = (
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5",
-    "mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t",
-    "vgg11", "vit_b_32",
-)  # fmt: skip
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet18",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vit_b_32",
+)
 SMALL = "shufflenet_v2_x0_5"
 
 
@@ -88,8 +102,12 @@ def test_weights_are_found_under_any_prefix_but_the_head_stays(tmp_path, caplog,
 
 def test_old_densenet_keys_are_read(tmp_path):
     source = models.build("densenet121", 2).state_dict()
-    old = {k.replace("norm1", "norm.1").replace("conv1", "conv.1").replace("norm2", "norm.2").replace("conv2", "conv.2")
-           if "denselayer" in k else k: v for k, v in source.items()}  # fmt: skip
+    old = {
+        k.replace("norm1", "norm.1").replace("conv1", "conv.1").replace("norm2", "norm.2").replace("conv2", "conv.2")
+        if "denselayer" in k
+        else k: v
+        for k, v in source.items()
+    }
     assert sum(a != b for a, b in zip(old, source)) > 500
     target = models.build("densenet121", 2)
     fitted = weights.load(target, saved(tmp_path, old), "densenet121")
@@ -181,8 +199,16 @@ def test_a_checkpoint_of_another_architecture_is_refused_where_one_is_asked_for(
 def test_a_checkpoint_holds_all_that_was_saved(tmp_path):
     network = small(4)
     policy = {"Edema": "multiclass", "Fracture": "ones"}
-    made = checkpoints.Checkpoint(SMALL, ["Edema", "Fracture"], 32, network, policy=policy, step=7,
-                                  metrics={"auroc": {"Edema": 0.5}}, versions=checkpoints.versions())  # fmt: skip
+    made = checkpoints.Checkpoint(
+        SMALL,
+        ["Edema", "Fracture"],
+        32,
+        network,
+        policy=policy,
+        step=7,
+        metrics={"auroc": {"Edema": 0.5}},
+        versions=checkpoints.versions(),
+    )
     made.sha256 = checkpoints.save(tmp_path / "c.pt", made)
     found = checkpoints.load(tmp_path / "c.pt")
     images = torch.rand(2, 3, 32, 32)

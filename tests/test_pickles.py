@@ -165,9 +165,14 @@ def test_numpy_arrays_and_scalars(read, form, kind):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_plain_values(read, protocol):
     value = {
-        "none": None, "flags": [True, False], "numbers": (0, 255, 256, 65536, -1, 2**31, -(2**63), 0.1, -1e300),
-        "text": "Rö 胸 \udcff", "long": "x" * 300, "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)), 7: {},
-    }  # fmt: skip
+        "none": None,
+        "flags": [True, False],
+        "numbers": (0, 255, 256, 65536, -1, 2**31, -(2**63), 0.1, -1e300),
+        "text": "Rö 胸 \udcff",
+        "long": "x" * 300,
+        "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        7: {},
+    }
     assert read(pickle.dumps({"map": value}, protocol)) == value
     assert read(pickle.dumps({"map": collections.OrderedDict(value)}, protocol)) == value
 

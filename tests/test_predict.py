@@ -43,8 +43,11 @@ def make(path, tasks: list[str], seed: int, size: int = 32, **policy: str):
 def three(tmp_path_factory):
     """Checkpoints a and b of Edema and Fracture, at 32 pixels, and c of Edema with three classes, at 48."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    return (make(folder / "a.pt", ["Edema", "Fracture"], 1), make(folder / "b.pt", ["Fracture", "Edema"], 2),
-            make(folder / "c.pt", ["Edema"], 3, 48, Edema="multiclass"))  # fmt: skip
+    return (
+        make(folder / "a.pt", ["Edema", "Fracture"], 1),
+        make(folder / "b.pt", ["Fracture", "Edema"], 2),
+        make(folder / "c.pt", ["Edema"], 3, 48, Edema="multiclass"),
+    )
 
 
 @pytest.fixture
@@ -161,10 +164,12 @@ def test_an_image_that_cannot_be_read_fails_alone(cli, three, tmp_path):
 
 
 def test_what_can_be_known_is_said_before_torch_is_imported():
-    code = ("import sys; from chextools.cli.predict import main\n"
-            "sys.argv[1:] = ['x.csv', '--checkpoint', 'no/such.pt']\n"
-            "try: main()\n"
-            "finally: print('torch' in sys.modules)")  # fmt: skip
+    code = (
+        "import sys; from chextools.cli.predict import main\n"
+        "sys.argv[1:] = ['x.csv', '--checkpoint', 'no/such.pt']\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
     result = subprocess.run([launcher("chex-predict")[0], "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "False\n")
     assert result.stderr.endswith("error: no/such.pt: No such file or directory\n")

@@ -120,8 +120,10 @@ def test_dicom_tells_patient_and_view(cli, tmp_path):
         dicom(tmp_path / name, RAMP, bits=12, PatientID=patient, ViewPosition="PA")
     records = lines(cli("chex-prep", tmp_path, "--split", "0.5,0.5").out)
     assert [(r["id"], r["patient"], r["projection"]) for r in records] == [
-        ("1.2.3", "A", "PA"), ("1.2.4", "A", "PA"), ("1.2.5", "B", "PA"),
-    ]  # fmt: skip
+        ("1.2.3", "A", "PA"),
+        ("1.2.4", "A", "PA"),
+        ("1.2.5", "B", "PA"),
+    ]
     assert records[0]["split"] == records[1]["split"] == prep.split_of("A", (0.5, 0.5), 0)
 
 

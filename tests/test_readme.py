@@ -71,22 +71,31 @@ def test_the_recipe_makes_every_table_of_the_study(oracle, tmp_path, path):
     assert result.returncode == 0, result.stderr
     expected = oracle / "expected"
     same = {
-        "gt.json": None, "otsu.json": "seg_otsu.json", "tuned.json": "seg_tuned.json", "cutoff.json": "seg_cutoff.json",
-        "tuning_results.csv": None, "probability_tuning_results.csv": None,
+        "gt.json": None,
+        "otsu.json": "seg_otsu.json",
+        "tuned.json": "seg_tuned.json",
+        "cutoff.json": "seg_cutoff.json",
+        "tuning_results.csv": None,
+        "probability_tuning_results.csv": None,
         "tp/n_segs.csv": "n_segs.csv",
         "tp/pred_precision_recall_specificity.csv": "pred_precision_recall_specificity.csv",
         "hb/hb_precision_recall_specificity.csv": "hb_precision_recall_specificity.csv",
-        "tp/iou_results_per_cxr.csv": None, "tp/iou_bootstrap_results_per_cxr.csv": None,
-        "tp/hitmiss_results_per_cxr.csv": None, "tp/hitmiss_bootstrap_results_per_cxr.csv": None,
-        "full/iou_results_per_cxr.csv": None, "full/iou_bootstrap_results_per_cxr.csv": None,
-        "hb/iou_humanbenchmark_results_per_cxr.csv": None, "hb/hitmiss_humanbenchmark_results_per_cxr.csv": None,
-        "features/area_ratio.csv": "area_ratio.csv", "features/num_instances.csv": "num_instances.csv",
+        "tp/iou_results_per_cxr.csv": None,
+        "tp/iou_bootstrap_results_per_cxr.csv": None,
+        "tp/hitmiss_results_per_cxr.csv": None,
+        "tp/hitmiss_bootstrap_results_per_cxr.csv": None,
+        "full/iou_results_per_cxr.csv": None,
+        "full/iou_bootstrap_results_per_cxr.csv": None,
+        "hb/iou_humanbenchmark_results_per_cxr.csv": None,
+        "hb/hitmiss_humanbenchmark_results_per_cxr.csv": None,
+        "features/area_ratio.csv": "area_ratio.csv",
+        "features/num_instances.csv": "num_instances.csv",
         "regressions/regression_features_pred_iou.csv": "regression_features_pred_iou.csv",
         "regressions/regression_features_pred_hitmiss.csv": "regression_features_pred_hitmiss.csv",
         "regressions/regression_features_iou_diff.csv": "regression_features_iou_diff.csv",
         "regressions/regression_features_hitmiss_diff.csv": "regression_features_hitmiss_diff.csv",
         "regressions/regression_modelprob_iou.csv": "regression_modelprob_iou.csv",
-    }  # fmt: skip
+    }
     for ours, theirs in same.items():
         mine, study = ((folder / name).read_text() for folder, name in ((tmp_path, ours), (expected, theirs or ours)))
         if ours.endswith(".json"):

@@ -26,12 +26,22 @@ def lines(records: list[dict]) -> bytes:
 CASES = {
     "pred_iou": ["expected/tp/iou_results_per_cxr.csv", "--features", "expected"],
     "pred_hitmiss": ["expected/tp/hitmiss_results_per_cxr.csv", "--features", "expected"],
-    "iou_diff": ["expected/hb/iou_humanbenchmark_results_per_cxr.csv", "--minus", "expected/tp/iou_results_per_cxr.csv",
-                 "--features", "expected"],
-    "hitmiss_diff": ["expected/hb/hitmiss_humanbenchmark_results_per_cxr.csv", "--minus",
-                     "expected/tp/hitmiss_results_per_cxr.csv", "--features", "expected"],
+    "iou_diff": [
+        "expected/hb/iou_humanbenchmark_results_per_cxr.csv",
+        "--minus",
+        "expected/tp/iou_results_per_cxr.csv",
+        "--features",
+        "expected",
+    ],
+    "hitmiss_diff": [
+        "expected/hb/hitmiss_humanbenchmark_results_per_cxr.csv",
+        "--minus",
+        "expected/tp/hitmiss_results_per_cxr.csv",
+        "--features",
+        "expected",
+    ],
     "modelprob_iou": ["expected/full/iou_results_per_cxr.csv", "--scores", "maps"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -82,8 +92,10 @@ def test_names_of_the_files(cli, small, tmp_path):
     minus = ("--minus", small / "expected/tp/iou_results_per_cxr.csv")
     cli("chex-regress", results, *minus, "--scores", small / "maps", "--csv", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "regression_features_hb_iou.csv", "regression_modelprob_iou_diff.csv", "regression_modelprob_iou_hb.csv",
-    ]  # fmt: skip
+        "regression_features_hb_iou.csv",
+        "regression_modelprob_iou_diff.csv",
+        "regression_modelprob_iou_hb.csv",
+    ]
 
 
 # The arithmetic
@@ -165,8 +177,12 @@ def test_units_of_features_do_not_matter_to_the_joint_model(random):
 
 
 def feature_row(k: int, task: str = "Edema", **changes: object) -> dict:
-    values = {"num_instances": 1 + k % 3, "area_ratio": 0.1 + k * 0.05, "elongation": 1 + (k * k) % 7,
-              "irrectangularity": 0.2 + (k * 5 % 11) / 20}  # fmt: skip
+    values = {
+        "num_instances": 1 + k % 3,
+        "area_ratio": 0.1 + k * 0.05,
+        "elongation": 1 + (k * k) % 7,
+        "irrectangularity": 0.2 + (k * 5 % 11) / 20,
+    }
     return {"id": f"patient{k}", "task": task} | values | changes
 
 
@@ -199,8 +215,10 @@ def test_the_range_is_that_of_all_positive_pairs(world):
 
 
 def test_negative_pairs_do_not_count(world):
-    negative = [feature_row(k, "Fracture", num_instances=0, area_ratio=0, elongation=None, irrectangularity=None)
-                for k in range(5)]  # fmt: skip
+    negative = [
+        feature_row(k, "Fracture", num_instances=0, area_ratio=0, elongation=None, irrectangularity=None)
+        for k in range(5)
+    ]
     with_them = world(iou([0, 0.3, 0.1, 0.3, 0.2]), [feature_row(k) for k in range(5)] + negative)
     assert with_them == world(iou([0, 0.3, 0.1, 0.3, 0.2]), [feature_row(k) for k in range(5)])
 
@@ -297,7 +315,7 @@ def test_what_failed_upstream_is_in_every_row(world):
     results = iou([0.1, 0.3, 0.2, 0.4]) + [{"id": "patient9", "iou": {"Edema": "x"}}, {"id": "patient1", "iou": {}}]
     found = world(results, [feature_row(k) for k in range(4)], code=1)
     assert found["single", "area_ratio"]["failed"] == 2
-    assert 'r.jsonl:5: "iou" must hold numbers or null, not \'x\'; skipped' in found["err"]
+    assert "r.jsonl:5: \"iou\" must hold numbers or null, not 'x'; skipped" in found["err"]
     assert "r.jsonl:6: duplicate id 'patient1', first at" in found["err"]
 
 
@@ -428,8 +446,10 @@ def test_a_damaged_gzip_is_said(cli, study):
     whole = gzip.compress((study / "iou_results_per_cxr.csv").read_bytes())
     for content in (whole[:3] + b"junk", whole[: len(whole) // 2]):
         (study / "iou_x.csv.gz").write_bytes(content)
-        for words in ([study / "iou_x.csv.gz", "--features", study], [study / "iou_results_per_cxr.csv", "--features",
-                                                                      study / "iou_x.csv.gz"]):  # fmt: skip
+        for words in (
+            [study / "iou_x.csv.gz", "--features", study],
+            [study / "iou_results_per_cxr.csv", "--features", study / "iou_x.csv.gz"],
+        ):
             result = cli("chex-regress", *words)
             assert (result.code, result.out, result.err.count("\n")) == (1, "", 1) and "iou_x.csv.gz: " in result.err
             assert "no records" not in result.err

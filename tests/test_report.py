@@ -162,10 +162,22 @@ def test_runs_are_named_after_what_tells_their_files_apart(tmp_path):
 
 @pytest.mark.parametrize(
     "name, role",
-    [("human", "human"), ("human_v2", "human"), ("hb", "human"), ("radiologists", "human"), ("random", "floor"),
-     ("centre", "floor"), ("my-floor", "floor"), ("thumbnail", "floor"), ("gradcam", "model"), ("mean", "floor"),
-     ("mean-of-three", "model"), ("random-forest", "model"), ("inhuman", "model")],
-)  # fmt: skip
+    [
+        ("human", "human"),
+        ("human_v2", "human"),
+        ("hb", "human"),
+        ("radiologists", "human"),
+        ("random", "floor"),
+        ("centre", "floor"),
+        ("my-floor", "floor"),
+        ("thumbnail", "floor"),
+        ("gradcam", "model"),
+        ("mean", "floor"),
+        ("mean-of-three", "model"),
+        ("random-forest", "model"),
+        ("inhuman", "model"),
+    ],
+)
 def test_human_benchmarks_and_floors_are_known_by_name(tmp_path, name, role):
     (run,) = read(write(tmp_path / f"{name}.jsonl", eval_rows(0.4, STUDY)))
     assert run.role == role
@@ -214,8 +226,15 @@ def test_overlapping_intervals_are_said_plainly(tmp_path):
 def test_rows_are_ranked(cli, tmp_path):
     rows = lines(cli("chex-report", *write_runs(tmp_path, METHODS, STUDY)).out)
     ranks = [(row["run"], row["iou_rank"]) for row in rows]
-    assert ranks == [("human", None), ("gradcam", 1), ("occlusion", 2), ("eigencam", 3), ("integrated-gradients", 4),
-                     ("centre", None), ("random", None)]  # fmt: skip
+    assert ranks == [
+        ("human", None),
+        ("gradcam", 1),
+        ("occlusion", 2),
+        ("eigencam", 3),
+        ("integrated-gradients", 4),
+        ("centre", None),
+        ("random", None),
+    ]
     assert [row["iou_overlaps_first"] for row in rows] == [False, None, True, False, False, False, False]
     assert rows[0]["auroc"] is None and rows[1]["auroc"] > 0.7 and rows[1]["tasks"] == 10
 
@@ -339,8 +358,17 @@ def test_the_page_holds_no_address_and_no_other_script(cli, tmp_path):
     assert text.count("<script") == 1 and " style=" not in text and not re.search(r"\son[a-z]+=", text)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src 'none'") and "unsafe" not in policy
-    for section in ("settings", "leaderboard", "tasks", "decrease", "features", "thresholds", "regressions", "gallery",
-                    "runs"):  # fmt: skip
+    for section in (
+        "settings",
+        "leaderboard",
+        "tasks",
+        "decrease",
+        "features",
+        "thresholds",
+        "regressions",
+        "gallery",
+        "runs",
+    ):
         assert f'<section id="{section}"' in text
     first = (tmp_path / "page.html").read_bytes()
     assert cli("chex-report", *paths, "-o", tmp_path / "page.html", "-f").code == 0
@@ -360,8 +388,16 @@ def test_plots_are_written_as_svg_and_png(cli, tmp_path):
     names = sorted(path.name for path in (tmp_path / "plots").iterdir())
     stems = {name.rpartition(".")[0] for name in names}
     assert names == sorted(f"{stem}.{kind}" for stem in stems for kind in ("svg", "png"))
-    assert stems >= {"iou_by_task", "hit_by_task", "auroc_by_task", "leaderboard_iou", "decrease_iou",
-                     "feature_elongation", "tuned_threshold", "regression_iou-joint"}  # fmt: skip
+    assert stems >= {
+        "iou_by_task",
+        "hit_by_task",
+        "auroc_by_task",
+        "leaderboard_iou",
+        "decrease_iou",
+        "feature_elongation",
+        "tuned_threshold",
+        "regression_iou-joint",
+    }
     for stem in stems:
         root = ET.parse(tmp_path / "plots" / f"{stem}.svg").getroot()
         with Image.open(tmp_path / "plots" / f"{stem}.png") as image:

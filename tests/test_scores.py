@@ -86,11 +86,15 @@ def test_a_task_without_both_classes_is_null_with_a_reason(evaluate):
 
 def test_uncertain_labels_are_left_out_unless_asked(evaluate):
     records = [record(1, 0.9, 1), record(2, 0.1, 0), record(3, 0.5, -1), record(4, 0.2, None)]
-    n = {policy: evaluate(records, "--metric", "brier", "--uncertain", policy)[0]["brier", "Edema"]
-         for policy in ("ignore", "zeros", "ones")}  # fmt: skip
+    n = {
+        policy: evaluate(records, "--metric", "brier", "--uncertain", policy)[0]["brier", "Edema"]
+        for policy in ("ignore", "zeros", "ones")
+    }
     assert {policy: (row["n"], row["positives"]) for policy, row in n.items()} == {
-        "ignore": (2, 1), "zeros": (3, 1), "ones": (3, 2),
-    }  # fmt: skip
+        "ignore": (2, 1),
+        "zeros": (3, 1),
+        "ones": (3, 2),
+    }
 
 
 def test_the_five_of_the_competition_stand_beside_the_mean_over_all(evaluate):
@@ -137,11 +141,7 @@ def test_labels_may_come_from_a_csv(cli, tmp_path):
 
 @pytest.mark.parametrize(
     "bad, reason",
-    [
-        ({"id": "x"}, 'no "scores"'),
-        (record(9, 1.5, 1), "1.5"),
-        (record(9, 0.5, 2), "the label 2 is not 1, 0 or -1"),
-    ],
+    [({"id": "x"}, 'no "scores"'), (record(9, 1.5, 1), "1.5"), (record(9, 0.5, 2), "the label 2 is not 1, 0 or -1")],
 )
 def test_a_record_that_cannot_be_used_is_counted_in_every_row(cli, bad, reason):
     result = cli("chex-eval", "--metric", "auroc", stdin=lines([record(1, 0.9, 1), record(2, 0.1, 0), bad]))
@@ -172,10 +172,15 @@ def test_the_validation_of_the_study_takes_seconds():
     random = np.random.default_rng(0)
     names = [f"task {k}" for k in range(14)]
     rows = [
-        scores.Row(f"patient{i}", f"patient{i}", dict(zip(names, random.random(14))),
-                   dict(zip(names, (random.random(14) < 0.2).tolist())), {})
+        scores.Row(
+            f"patient{i}",
+            f"patient{i}",
+            dict(zip(names, random.random(14))),
+            dict(zip(names, (random.random(14) < 0.2).tolist())),
+            {},
+        )
         for i in range(668)
-    ]  # fmt: skip
+    ]
     start = time.process_time()
     result = scores.summarise(rows, scores.Settings(frozenset(["auroc"])))
     assert time.process_time() - start < 5

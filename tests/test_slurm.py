@@ -20,8 +20,15 @@ from test_train import contents, without_times, xrays  # noqa: F401
 
 from chextools.training.augment import Augmentation
 
-SETTINGS = {"arch": "squeezenet1_1", "size": 32, "batch_size": 4, "steps": 400, "checkpoint_every": 20, "keep": 2,
-            "ensemble": 1}  # fmt: skip
+SETTINGS = {
+    "arch": "squeezenet1_1",
+    "size": 32,
+    "batch_size": 4,
+    "steps": 400,
+    "checkpoint_every": 20,
+    "keep": 2,
+    "ensemble": 1,
+}
 PAGE = (ROOT / "man/man7/chextools-slurm.7").read_text()
 
 
@@ -62,8 +69,9 @@ class Place:
                 (folder / name).write_text(script(name))
 
     def run(self, *words: object) -> str:
-        result = subprocess.run(list(map(str, words)), cwd=self.folder, env=self.environment, capture_output=True,
-                                text=True, timeout=200)  # fmt: skip
+        result = subprocess.run(
+            list(map(str, words)), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=200
+        )
         assert result.returncode == 0, (words, result.stderr)
         return result.stdout
 

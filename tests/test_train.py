@@ -57,8 +57,9 @@ def xrays(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
         fracture = ("1.0", "0.0", "-1.0", "")[k // 2 % 4]
-        rows.append({"Path": name, "Edema": f"{k % 2:.1f}", "Fracture": fracture, "Cardiomegaly": "0.0",
-                     "Support Devices": ""})  # fmt: skip
+        rows.append(
+            {"Path": name, "Edema": f"{k % 2:.1f}", "Fracture": fracture, "Cardiomegaly": "0.0", "Support Devices": ""}
+        )
     for name, part in (("train.csv", rows[:16]), ("valid.csv", rows[16:])):
         write_csv(folder / name, part)
     return folder
@@ -81,8 +82,16 @@ def training(cli, xrays, tmp_path):
     """Run chex-train to tmp_path/NAME with these options; the result."""
 
     def call(name: str, *options: object, settings=SHORT):
-        return cli("chex-train", xrays / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / name,
-                   *settings, *options)  # fmt: skip
+        return cli(
+            "chex-train",
+            xrays / "train.csv",
+            "--valid",
+            xrays / "valid.csv",
+            "-o",
+            tmp_path / name,
+            *settings,
+            *options,
+        )
 
     return call
 
@@ -109,8 +118,14 @@ def test_a_run_from_images_to_auroc(cli, training, xrays, tmp_path):
     assert last["auroc"]["Edema"] == 1 and 0 <= last["data_wait"] <= 1 and 0 < last["step_share"] <= 1
     run = tmp_path / "RUN"
     assert {p.name for p in run.iterdir()} == {
-        "config.json", "best.pt", "last.pt", "ensemble.json", "resume.pt", "step-000020.pt", "step-000040.pt",
-    }  # fmt: skip
+        "config.json",
+        "best.pt",
+        "last.pt",
+        "ensemble.json",
+        "resume.pt",
+        "step-000020.pt",
+        "step-000040.pt",
+    }
     scored = cli("chex-predict", xrays / "valid.csv", "--checkpoint", run / "last.pt", "--batch-size", 4)
     assert cli("chex-eval", "--metric", "auroc", stdin=scored.out.encode()).code == 0
     measured = cli("chex-eval", "--metric", "brier", "--task", "Edema", stdin=scored.out.encode()).out.splitlines()[0]
@@ -130,10 +145,23 @@ def test_what_becomes_of_each_task_and_label_is_said(training):
 
 
 def test_a_class_that_is_missing_makes_auroc_null(cli, xrays, tmp_path):
-    write_csv(tmp_path / "valid.csv", [r | {"Edema": "1.0", "Path": f"{xrays}/{r['Path']}"}
-                                       for r in read_csv(xrays / "valid.csv")])  # fmt: skip
-    result = cli("chex-train", xrays / "train.csv", "--valid", tmp_path / "valid.csv", "-o", tmp_path / "RUN", *SMALL,
-                 "--task", "Edema", "--steps", "1")  # fmt: skip
+    write_csv(
+        tmp_path / "valid.csv",
+        [r | {"Edema": "1.0", "Path": f"{xrays}/{r['Path']}"} for r in read_csv(xrays / "valid.csv")],
+    )
+    result = cli(
+        "chex-train",
+        xrays / "train.csv",
+        "--valid",
+        tmp_path / "valid.csv",
+        "-o",
+        tmp_path / "RUN",
+        *SMALL,
+        "--task",
+        "Edema",
+        "--steps",
+        "1",
+    )
     (row,) = rows_of(result)
     assert result.code == 0 and row["auroc"] == {"Edema": None} and row["mean"] is None
     assert "AUROC undefined, as one class is missing: Edema" in result.err
@@ -157,10 +185,13 @@ def test_patience_ends_training(training):
     assert [row["step"] for row in rows_of(result)][-1] < 100 and "no better auroc in 2 validations" in result.err
 
 
-@pytest.mark.parametrize("options", [
-    ("--uncertain", "multiclass", "--class-weights", "balanced", "--schedule", "cosine", "--warmup", "1"),
-    ("--optimizer", "sgd", "--accumulate", "2", "--clip", "0.5", "--channels-last", "--amp", "bf16", "--flip"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--uncertain", "multiclass", "--class-weights", "balanced", "--schedule", "cosine", "--warmup", "1"),
+        ("--optimizer", "sgd", "--accumulate", "2", "--clip", "0.5", "--channels-last", "--amp", "bf16", "--flip"),
+    ],
+)
 def test_options_reach_the_checkpoint_and_the_config(cli, training, xrays, tmp_path, options):
     assert training("RUN", "--limit-batches", "2", "-v", *options).code == 0
     assert cli("chex-predict", xrays / "valid.csv", "--checkpoint", tmp_path / "RUN/best.pt").code == 0
@@ -177,8 +208,10 @@ def test_a_config_replays_a_run_and_flags_override(cli, training, tmp_path):
     assert json.loads((tmp_path / "C/config.json").read_text())["seed"] == 6
     assert (tmp_path / "C/last.pt").read_bytes() != (tmp_path / "A/last.pt").read_bytes()
     (tmp_path / "bad.json").write_text('{"sead": 1}')
-    assert "unknown option 'sead' (did you mean 'seed'?)" in cli(
-        "chex-train", "--config", tmp_path / "bad.json", "-o", tmp_path / "D").err  # fmt: skip
+    assert (
+        "unknown option 'sead' (did you mean 'seed'?)"
+        in cli("chex-train", "--config", tmp_path / "bad.json", "-o", tmp_path / "D").err
+    )
 
 
 def test_weights_of_a_run_begin_another(training, tmp_path):
@@ -207,8 +240,16 @@ def run_of(xrays, folder, ranks=ALONE, **settings) -> train.Run:
     """A run with dropout, batch normalisation and momentum, in this process."""
     from chextools.inputs import datasets
 
-    options = {"arch": "mobilenet_v3_small", "size": 32, "batch_size": 4, "steps": 5, "checkpoint_every": 2, "keep": 1,
-               "lr": 1e-3, "augmentation": augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True)}  # fmt: skip
+    options = {
+        "arch": "mobilenet_v3_small",
+        "size": 32,
+        "batch_size": 4,
+        "steps": 5,
+        "checkpoint_every": 2,
+        "keep": 1,
+        "lr": 1e-3,
+        "augmentation": augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True),
+    }
     settings = train.Settings(**(options | settings))
     names = ("train.csv", "valid.csv")
     data, valid = (train.read(datasets.read_all([str(xrays / name)], None), name) for name in names)
@@ -363,8 +404,22 @@ def test_missing_images_are_listed(cli, xrays, tmp_path):
     result = cli("chex-train", tmp_path / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *SMALL)
     one_line(result, "16 of 16 images are missing", "patient009", ", and 6 more", "--root")
     assert not (tmp_path / "RUN").exists()
-    assert cli("chex-train", tmp_path / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *SMALL,
-               "--root", xrays, "--limit-batches", 1).code == 0  # fmt: skip
+    assert (
+        cli(
+            "chex-train",
+            tmp_path / "train.csv",
+            "--valid",
+            xrays / "valid.csv",
+            "-o",
+            tmp_path / "RUN",
+            *SMALL,
+            "--root",
+            xrays,
+            "--limit-batches",
+            1,
+        ).code
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -421,8 +476,16 @@ def test_checks_come_before_torch(xrays, tmp_path, options):
     """The answer to a slip does not wait for seconds of imports: it comes where there is no torch."""
     for module in ("torch", "torchvision"):
         (tmp_path / f"{module}.py").write_text("raise SystemExit('imported')\n")
-    result = run("chex-train", xrays / "train.csv", "--valid", xrays / "valid.csv", "-o", tmp_path / "RUN", *options,
-                 env=os.environ | {"PYTHONPATH": str(tmp_path)})  # fmt: skip
+    result = run(
+        "chex-train",
+        xrays / "train.csv",
+        "--valid",
+        xrays / "valid.csv",
+        "-o",
+        tmp_path / "RUN",
+        *options,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
     assert result.returncode == 1 and options[1].encode() in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith(b"chex-train: error: ") and not (tmp_path / "RUN").exists()
 
@@ -442,8 +505,13 @@ def test_images_that_are_not_whole_are_listed(cli, xrays, tmp_path):
     paths[7].write_bytes(b"")
     result = cli("chex-train", folder / "train.csv", "--valid", folder / "valid.csv", "-o", tmp_path / "RUN", *SMALL)
     name = "study1/view1_frontal.png"
-    one_line(result, "train.csv: 3 of 16 images cannot be read: ", f"patient002/{name}: truncated",
-             f"patient005/{name}: not an image", f"patient007/{name}: an empty file")  # fmt: skip
+    one_line(
+        result,
+        "train.csv: 3 of 16 images cannot be read: ",
+        f"patient002/{name}: truncated",
+        f"patient005/{name}: not an image",
+        f"patient007/{name}: an empty file",
+    )
     assert not (tmp_path / "RUN").exists()
 
 
@@ -472,21 +540,24 @@ def test_two_processes_in_one_run(cli, training, xrays, tmp_path):
     assert training("RUN", "--resume").code == 0
 
 
-@pytest.mark.parametrize("text, said", [
-    ('{"lr": [1]}', "lr: must be a number"),
-    ('{"steps": 2.5}', "steps: must be a whole number"),
-    ('{"steps": true}', "steps: must be a whole number"),
-    ('{"flip": 1}', "flip: must be true or false"),
-    ('{"tasks": [null]}', "tasks: must be a list of strings"),
-    ('{"tasks": "Edema"}', "tasks: must be a list of strings"),
-    ('{"valid": ["valid.csv"]}', "valid: must be a string"),
-    ('{"output": "A"}', "'output' belongs on the command line"),
-    ('{"lr": null}', "lr: must not be null"),
-    ('{"size": {}}', "size: must be a whole number"),
-    ('{"arch": null}', "arch: must not be null"),
-    ('{"inputs": "train.csv"}', "inputs: must be a list of strings"),
-    ('{"inputs": [5]}', "inputs: must be a list of strings"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ('{"lr": [1]}', "lr: must be a number"),
+        ('{"steps": 2.5}', "steps: must be a whole number"),
+        ('{"steps": true}', "steps: must be a whole number"),
+        ('{"flip": 1}', "flip: must be true or false"),
+        ('{"tasks": [null]}', "tasks: must be a list of strings"),
+        ('{"tasks": "Edema"}', "tasks: must be a list of strings"),
+        ('{"valid": ["valid.csv"]}', "valid: must be a string"),
+        ('{"output": "A"}', "'output' belongs on the command line"),
+        ('{"lr": null}', "lr: must not be null"),
+        ('{"size": {}}', "size: must be a whole number"),
+        ('{"arch": null}', "arch: must not be null"),
+        ('{"inputs": "train.csv"}', "inputs: must be a list of strings"),
+        ('{"inputs": [5]}', "inputs: must be a list of strings"),
+    ],
+)
 def test_a_config_written_by_hand_may_hold_anything(training, tmp_path, text, said):
     (tmp_path / "train.json").write_text(text)
     one_line(training("RUN", "--config", tmp_path / "train.json"), f"train.json: {said}")
@@ -499,8 +570,12 @@ def test_a_config_written_by_hand_may_hold_anything(training, tmp_path, text, sa
 def test_policies_by_hand():
     records = [{"labels": label} for label in ({"Edema": 1}, {"Edema": 0}, {"Edema": -1}, {})]
     expected = {  # (target, weight) of the uncertain label
-        "ignore": (0, 0), "zeros": (0, 1), "ones": (1, 1), "smooth": (0.7, 1), "multiclass": (2, 1),
-    }  # fmt: skip
+        "ignore": (0, 0),
+        "zeros": (0, 1),
+        "ones": (1, 1),
+        "smooth": (0.7, 1),
+        "multiclass": (2, 1),
+    }
     for policy, (target, weight) in expected.items():
         labelling = labels.choose_labelling(records, [], [f"Edema={policy}"], [], "x")
         targets, weights = labels.targets(labels.table(records, labelling.tasks), labelling)
@@ -532,8 +607,11 @@ def test_the_loss_by_hand():
     target = torch.tensor([[1.0, 2, 0], [0, 1, 1]])
     weight = torch.tensor([[1.0, 1, 0], [1, 0, 1]])
     binary = torch.nn.functional.binary_cross_entropy_with_logits
-    expected = (binary(output[:, 0], target[:, 0], reduction="sum") + binary(output[1, 4], target[1, 2])
-                - output[0, 1:4].log_softmax(0)[2])  # fmt: skip
+    expected = (
+        binary(output[:, 0], target[:, 0], reduction="sum")
+        + binary(output[1, 4], target[1, 2])
+        - output[0, 1:4].log_softmax(0)[2]
+    )
     torch.testing.assert_close(loss(output, target, weight), expected)
 
 

@@ -80,8 +80,10 @@ def test_the_default_grid_is_the_study_arange_with_its_rounding():
     assert len(tune.grid_values(0.0, 0.8, 0.1)) == 9
 
 
-@pytest.mark.parametrize("grid, values", [((0, 1, 0.25), [0, 0.25, 0.5, 0.75, 1]), ((0.5, 0.5, 0.1), [0.5]),
-                                          ((0.1, 0.35, 0.1), [0.1, 0.2, 0.3])])  # fmt: skip
+@pytest.mark.parametrize(
+    "grid, values",
+    [((0, 1, 0.25), [0, 0.25, 0.5, 0.75, 1]), ((0.5, 0.5, 0.1), [0.5]), ((0.1, 0.35, 0.1), [0.1, 0.2, 0.3])],
+)
 def test_a_grid_goes_up_to_its_stop(grid, values):
     np.testing.assert_allclose(tune.grid_values(*grid), values, rtol=1e-12)
 
@@ -293,8 +295,10 @@ def test_a_task_absent_from_the_maps_is_left_out(cli, small, tmp_path):
 
 
 def scored(*images: tuple[float, int | None]) -> bytes:
-    lines = ({"id": f"i{k}", "scores": {"Edema": s}, "labels": {"Edema": y} if y is not None else {"Fracture": 0}}
-             for k, (s, y) in enumerate(images))  # fmt: skip
+    lines = (
+        {"id": f"i{k}", "scores": {"Edema": s}, "labels": {"Edema": y} if y is not None else {"Fracture": 0}}
+        for k, (s, y) in enumerate(images)
+    )
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
@@ -347,9 +351,14 @@ def test_uncertain_and_missing_labels_do_not_count(cli):
     assert (row["n"], row["score_threshold"]) == (8, 0.8)
 
 
-@pytest.mark.parametrize("images, missing", [([(0.1, 1), (0.2, 1)], "no image is negative"),
-                                             ([(0.1, 0), (0.2, 0)], "no image is positive"),
-                                             ([(0.1, -1)], "no image with a score and a label")])  # fmt: skip
+@pytest.mark.parametrize(
+    "images, missing",
+    [
+        ([(0.1, 1), (0.2, 1)], "no image is negative"),
+        ([(0.1, 0), (0.2, 0)], "no image is positive"),
+        ([(0.1, -1)], "no image with a score and a label"),
+    ],
+)
 def test_a_task_without_both_classes_is_null(cli, images, missing):
     result = cli("chex-tune", "--for", "score", stdin=scored(*images))
     (row,) = rows(result.out)
@@ -379,15 +388,21 @@ def test_the_roc_curve(cli):
 # Options
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--for", "threshold"], "--for threshold needs --truth"),
-    (["--for", "score", "--grid", "0:1:0.1"], "--grid means nothing with --for score"),
-    (["--for", "threshold", "--truth", "x", "--sensitivity", "0.5"], "--sensitivity means nothing"),
-    (["--for", "threshold", "--truth", "x", "--threshold", "0.5"], "--threshold means nothing with --for threshold"),
-    (["--for", "cutoff", "--truth", "x", "--objective", "dice", "--format", "csv"], "for Dice add --curve"),
-    (["--for", "cutoff", "--truth", "x", "--grid", "0:1"], "is not START:STOP:STEP"),
-    (["--for", "cutoff", "--truth", "-"], "cannot both be stdin"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--for", "threshold"], "--for threshold needs --truth"),
+        (["--for", "score", "--grid", "0:1:0.1"], "--grid means nothing with --for score"),
+        (["--for", "threshold", "--truth", "x", "--sensitivity", "0.5"], "--sensitivity means nothing"),
+        (
+            ["--for", "threshold", "--truth", "x", "--threshold", "0.5"],
+            "--threshold means nothing with --for threshold",
+        ),
+        (["--for", "cutoff", "--truth", "x", "--objective", "dice", "--format", "csv"], "for Dice add --curve"),
+        (["--for", "cutoff", "--truth", "x", "--grid", "0:1"], "is not START:STOP:STEP"),
+        (["--for", "cutoff", "--truth", "-"], "cannot both be stdin"),
+    ],
+)
 def test_options_that_make_no_sense_are_refused(cli, options, message):
     result = cli("chex-tune", *options, stdin=b"{}")
     assert (result.code, result.out) == (2, "") and message in result.err

@@ -96,14 +96,26 @@ def test_every_shape(nodes, size, kind, seed):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.sampled_from([0.0, 1.0, 0.5, 0.49999997, 0.2, -1.0, 1e-38, 3.0]), min_size=35, max_size=35),
-       st.sampled_from([(40, 50), (61, 33), (128, 128)]))
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 0.5, 0.49999997, 0.2, -1.0, 1e-38, 3.0]), min_size=35, max_size=35),
+    st.sampled_from([(40, 50), (61, 33), (128, 128)]),
+)
 def test_few_values_in_any_arrangement(numbers, size):
     check(np.array(numbers, F32).reshape(5, 7), size, F32(0.5), F32(1), F32(3))
 
 
-@pytest.mark.parametrize("nodes, size", [((1, 1), (1, 1)), ((1, 9), (50, 300)), ((9, 1), (300, 50)), ((5, 5), (1, 900)),
-                                         ((40, 40), (7, 3000)), ((300, 3), (200, 900)), ((2, 2), (500, 400))])
+@pytest.mark.parametrize(
+    "nodes, size",
+    [
+        ((1, 1), (1, 1)),
+        ((1, 9), (50, 300)),
+        ((9, 1), (300, 50)),
+        ((5, 5), (1, 900)),
+        ((40, 40), (7, 3000)),
+        ((300, 3), (200, 900)),
+        ((2, 2), (500, 400)),
+    ],
+)
 def test_thin_and_odd_shapes(nodes, size):
     for kind in ("walk", "noise", "rows", "columns"):
         values = KINDS[kind](np.random.default_rng(1), nodes)
@@ -135,8 +147,21 @@ def test_overflow_neither_raises_nor_hangs():
         Surface(np.zeros((0, 3), F32), (5, 5))
 
 
-@pytest.mark.parametrize("low, high", [(0, 1), (0, 1e-3), (-1, 2), (1000, 1001), (0.1, 0.3), (1, 1.0000004), (-7, -2),
-                                       (0, 1e-44), (0, 3e38), (-1e-3, 1e5)])
+@pytest.mark.parametrize(
+    "low, high",
+    [
+        (0, 1),
+        (0, 1e-3),
+        (-1, 2),
+        (1000, 1001),
+        (0.1, 0.3),
+        (1, 1.0000004),
+        (-7, -2),
+        (0, 1e-44),
+        (0, 3e38),
+        (-1e-3, 1e5),
+    ],
+)
 def test_levels_are_where_bins_begin(low, high):
     low, high = F32(low), F32(high)
     begin = levels(low, high)
@@ -191,12 +216,26 @@ def test_pixels_are_torchs_bit_for_bit():
     if "AVX" not in torch.backends.cpu.get_cpu_capability():
         pytest.skip("torch without fma on this CPU")
     rng = np.random.default_rng(5)
-    sizes = [((10, 10), (320, 320)), ((320, 320), (2022, 1751)), ((320, 320), (320, 390)), ((7, 7), (224, 224)),
-             ((320, 300), (100, 77)), ((4, 4), (1, 1)), ((33, 17), (65, 129)), ((32, 32), (32, 39)), ((9, 8), (64, 64)),
-             ((9, 8), (64, 65)), ((320, 320), (320, 320)), ((1, 5), (30, 30)), ((1, 5), (90, 90)), ((5, 1), (90, 90))]
+    sizes = [
+        ((10, 10), (320, 320)),
+        ((320, 320), (2022, 1751)),
+        ((320, 320), (320, 390)),
+        ((7, 7), (224, 224)),
+        ((320, 300), (100, 77)),
+        ((4, 4), (1, 1)),
+        ((33, 17), (65, 129)),
+        ((32, 32), (32, 39)),
+        ((9, 8), (64, 64)),
+        ((9, 8), (64, 65)),
+        ((320, 320), (320, 320)),
+        ((1, 5), (30, 30)),
+        ((1, 5), (90, 90)),
+        ((5, 1), (90, 90)),
+    ]
     sizes += [(tuple(rng.integers(1, 40, 2)), tuple(rng.integers(1, 200, 2))) for _ in range(100)]
     for nodes, size in sizes:
         values = rng.standard_normal(nodes).astype(F32)
-        theirs = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], size=tuple(map(int, size)),
-                                                 mode="bilinear", align_corners=False)[0, 0].numpy()
+        theirs = torch.nn.functional.interpolate(
+            torch.from_numpy(values)[None, None], size=tuple(map(int, size)), mode="bilinear", align_corners=False
+        )[0, 0].numpy()
         np.testing.assert_array_equal(bilinear(values, size), theirs, str((nodes, size)))

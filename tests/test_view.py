@@ -68,12 +68,26 @@ def ladder(folder, count: int) -> tuple[bytes, str, list[float]]:
 def to_oklab(rgb: np.ndarray) -> np.ndarray:
     """Oklab of sRGB in [0, 1], from the definition, not from the inverse that the colour map is made with."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    lms = np.cbrt(linear @ np.array([[0.4122214708, 0.5363325363, 0.0514459929],
-                                     [0.2119034982, 0.6806995451, 0.1073969566],
-                                     [0.0883024619, 0.2817188376, 0.6299787005]]).T)  # fmt: skip
-    return lms @ np.array([[0.2104542553, 0.7936177850, -0.0040720468],
-                           [1.9779984951, -2.4285922050, 0.4505937099],
-                           [0.0259040371, 0.7827717662, -0.8086757660]]).T  # fmt: skip
+    lms = np.cbrt(
+        linear
+        @ np.array(
+            [
+                [0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005],
+            ]
+        ).T
+    )
+    return (
+        lms
+        @ np.array(
+            [
+                [0.2104542553, 0.7936177850, -0.0040720468],
+                [1.9779984951, -2.4285922050, 0.4505937099],
+                [0.0259040371, 0.7827717662, -0.8086757660],
+            ]
+        ).T
+    )
 
 
 def test_the_colour_map_is_perceptually_uniform():
@@ -134,8 +148,13 @@ def is_colour(image: np.ndarray, colour: tuple) -> np.ndarray:
 
 def test_the_truth_is_solid_and_the_prediction_dashed():
     """On a grey that is neither: along the truth's side all is white, along the prediction's about half is blue."""
-    panel = render.Panel(np.full((300, 400), 90, np.uint8), (600, 800), None, box(100, 100, 500, 300, (600, 800)),
-                         box(100, 500, 500, 700, (600, 800)))  # fmt: skip
+    panel = render.Panel(
+        np.full((300, 400), 90, np.uint8),
+        (600, 800),
+        None,
+        box(100, 100, 500, 300, (600, 800)),
+        box(100, 500, 500, 700, (600, 800)),
+    )
     image = np.asarray(render.draw_panel(panel))
     assert is_colour(image[60:240, 49:52], render.TRUTH).any(axis=1).all()
     share = is_colour(image[60:240, 249:252], render.PREDICTED).any(axis=1).mean()
@@ -369,9 +388,11 @@ def test_a_grid_puts_methods_side_by_side_and_tasks_down(work, cli):
     result = cli("chex-view", "-o", "v", "--layout", "grid", "--size", "64", stdin=lines(*found))
     tiles = {(r["id"], r["method"], t): v["tile"] for r in rows(result.out) for t, v in r["views"].items()}
     assert tiles == {
-        ("a", "one", "Edema"): [1, 1], ("a", "one", "Atelectasis"): [2, 1], ("a", "two", "Edema"): [1, 2],
+        ("a", "one", "Edema"): [1, 1],
+        ("a", "one", "Atelectasis"): [2, 1],
+        ("a", "two", "Edema"): [1, 2],
         ("b", "one", "Edema"): [1, 1],
-    }  # fmt: skip
+    }
     assert sorted(os.listdir("v")) == ["a.png", "b.png"]
     again = cli("chex-view", "-o", "v", "-f", "--layout", "grid", stdin=lines(*found, found[2]))
     assert again.code == 1 and "stdin:4: duplicate id 'a' of one method, first at stdin:3" in again.err

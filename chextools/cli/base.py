@@ -44,10 +44,14 @@ class Command(click.Command):
                 ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set, help="Say more on stderr."
             ),
             click.Option(
-                ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version,
+                ["--version"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_version,
                 help="Print the version and exit.",
             ),
-        ]  # fmt: skip
+        ]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Example"):

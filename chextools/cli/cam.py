@@ -46,32 +46,85 @@ class Baseline(click.ParamType):
 
 @base.command("chex-cam", EXAMPLE)
 @options.inputs("[IMAGES]...")
-@click.option("--checkpoint", "checkpoints", multiple=True, required=True, metavar="CKPT",
-              help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    required=True,
+    metavar="CKPT",
+    help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.",
+)
 @options.output_folder("one heatmap file per image", required=True)
-@click.option("--method", type=click.Choice(list(METHODS)), default="gradcam", show_default=True,
-              help="How heatmaps are made; random, centre and mean know nothing of the image: floors.")
-@click.option("--task", "tasks", multiple=True, metavar="TASK",
-              help="Only this task; may be repeated. [default: the study's ten where there are some, else all]")
+@click.option(
+    "--method",
+    type=click.Choice(list(METHODS)),
+    default="gradcam",
+    show_default=True,
+    help="How heatmaps are made; random, centre and mean know nothing of the image: floors.",
+)
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    help="Only this task; may be repeated. [default: the study's ten where there are some, else all]",
+)
 @click.option("--layer", metavar="NAME", help="Whose feature maps are explained. [default: the network's last]")
-@click.option("--window", type=click.IntRange(1), metavar="PIXELS",
-              help="Side of occlusion's window in the network's input. [default: an eighth of it]")
-@click.option("--stride", type=click.IntRange(1), metavar="PIXELS",
-              help="Step of occlusion's window. [default: half the window]")
-@click.option("--baseline", type=Baseline(), default="zero", show_default=True,
-              help="What stands for nothing to see, in occlusion, ig and deeplift: the network's zero, the image's "
-              "mean, the image blurred, or a grey level from 0 to 1.")
-@click.option("--steps", type=click.IntRange(1, 10000), default=50, show_default=True, metavar="N",
-              help="Points of ig between baseline and image.")
-@click.option("--rule", type=click.Choice(["epsilon-plus", "epsilon", "gradient-input"]), default="epsilon-plus",
-              show_default=True, help="How lrp shares relevance out.")
-@click.option("--samples", type=click.IntRange(1, 10000), default=50, show_default=True, metavar="N",
-              help="Noisy copies of smoothgrad.")
+@click.option(
+    "--window",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    help="Side of occlusion's window in the network's input. [default: an eighth of it]",
+)
+@click.option(
+    "--stride", type=click.IntRange(1), metavar="PIXELS", help="Step of occlusion's window. [default: half the window]"
+)
+@click.option(
+    "--baseline",
+    type=Baseline(),
+    default="zero",
+    show_default=True,
+    help="What stands for nothing to see, in occlusion, ig and deeplift: the network's zero, the image's "
+    "mean, the image blurred, or a grey level from 0 to 1.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1, 10000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Points of ig between baseline and image.",
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["epsilon-plus", "epsilon", "gradient-input"]),
+    default="epsilon-plus",
+    show_default=True,
+    help="How lrp shares relevance out.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1, 10000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Noisy copies of smoothgrad.",
+)
 @options.sign()
-@click.option("--ensemble", type=click.Choice(["mean"]), default="mean", show_default=True,
-              help="How several checkpoints become one.")
-@click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
-              help="Images at once, or copies of one in occlusion, ig and smoothgrad.")
+@click.option(
+    "--ensemble",
+    type=click.Choice(["mean"]),
+    default="mean",
+    show_default=True,
+    help="How several checkpoints become one.",
+)
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    show_default=True,
+    help="Images at once, or copies of one in occlusion, ig and smoothgrad.",
+)
 @options.output_format(["npz", "pickles"], "Our files, or also the study's ID_TASK_map.pkl.")
 @options.device()
 @options.root()
@@ -83,9 +136,34 @@ class Baseline(click.ParamType):
 @options.shard()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, checkpoints, output, method, tasks, layer, window, stride, baseline, steps, rule, samples,
-            sign, ensemble, batch_size, output_format, device, root, null, seed, force, resume, jobs, shard,
-            fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    checkpoints,
+    output,
+    method,
+    tasks,
+    layer,
+    window,
+    stride,
+    baseline,
+    steps,
+    rule,
+    samples,
+    sign,
+    ensemble,
+    batch_size,
+    output_format,
+    device,
+    root,
+    null,
+    seed,
+    force,
+    resume,
+    jobs,
+    shard,
+    fail_fast,
+):
     """Explain X-rays: saliency heatmaps of every task, from one pass.
 
     IMAGES: CheXpert's or NIH's CSV, a folder, images, a pack, or records (JSON Lines; - for stdin, which may also hold

@@ -12,14 +12,35 @@ chex-eval human_masks.json --truth gt.json --metric iou --per-image human.jsonl
 chex-compare model.jsonl human.jsonl --format table
 """
 
-COLUMNS = ("metric", "task", "pred", "ref", "pct_decrease", "lower", "upper", "difference", "difference_lower",
-           "difference_upper", "p", "p_holm", "n", "n_pred", "n_ref", "failed", "note", "reason")  # fmt: skip
+COLUMNS = (
+    "metric",
+    "task",
+    "pred",
+    "ref",
+    "pct_decrease",
+    "lower",
+    "upper",
+    "difference",
+    "difference_lower",
+    "difference_upper",
+    "p",
+    "p_holm",
+    "n",
+    "n_pred",
+    "n_ref",
+    "failed",
+    "note",
+    "reason",
+)
 
 
 @base.command("chex-compare", EXAMPLE)
 @options.inputs("[PRED] REF")
-@click.option("--metric", type=click.Choice(["iou", "hit"]),
-              help="What to compare. [default: what the file's name begins with, else the only one in it]")
+@click.option(
+    "--metric",
+    type=click.Choice(["iou", "hit"]),
+    help="What to compare. [default: what the file's name begins with, else the only one in it]",
+)
 @options.replicates()
 @options.seed()
 @options.tasks()

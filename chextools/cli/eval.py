@@ -19,26 +19,70 @@ AT_THRESHOLD = {"sensitivity", "specificity"}
 OVERLAP_ONLY = ("slice_", "human", "csv_folder")
 SCORES_ONLY = ("uncertain", "score_threshold")
 
-COLUMNS = ("metric", "task", "mean", "lower", "upper", "chance", "n", "count", "positives", "misses_as_0", "dice",
-           "pooled_iou", "score_threshold", "failed", "reason")  # fmt: skip
+COLUMNS = (
+    "metric",
+    "task",
+    "mean",
+    "lower",
+    "upper",
+    "chance",
+    "n",
+    "count",
+    "positives",
+    "misses_as_0",
+    "dice",
+    "pooled_iou",
+    "score_threshold",
+    "failed",
+    "reason",
+)
 
 
 @base.command("chex-eval", EXAMPLE)
 @options.inputs("[PRED]...")
-@click.option("--truth", metavar="GT", help="What radiologists outlined: masks or annotations. Of scores: a CSV of "
-              "labels or records, instead of PRED's own labels.")
-@click.option("--metric", "metrics", multiple=True, type=click.Choice(OVERLAP + SCORES),
-              help="What to measure; may be repeated; auroc and those after it are of scores. [default: what PRED "
-              "allows with GT]")
-@click.option("--slice", "slice_", type=click.Choice(["positive", "full"]), default="positive", show_default=True,
-              help="IoU over CXRs where truth and prediction have a mask, or where either has.")
-@click.option("--score-threshold", metavar="NUMBER|FILE", help="Scores from which on a CXR counts as positive, for "
-              "sensitivity and specificity: one for all tasks, or chex-tune's rows from another set.")
-@click.option("--uncertain", type=click.Choice(["ignore", "zeros", "ones"]), default="ignore", show_default=True,
-              help="What uncertain labels count as, for metrics of scores.")
+@click.option(
+    "--truth",
+    metavar="GT",
+    help="What radiologists outlined: masks or annotations. Of scores: a CSV of "
+    "labels or records, instead of PRED's own labels.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    type=click.Choice(OVERLAP + SCORES),
+    help="What to measure; may be repeated; auroc and those after it are of scores. [default: what PRED "
+    "allows with GT]",
+)
+@click.option(
+    "--slice",
+    "slice_",
+    type=click.Choice(["positive", "full"]),
+    default="positive",
+    show_default=True,
+    help="IoU over CXRs where truth and prediction have a mask, or where either has.",
+)
+@click.option(
+    "--score-threshold",
+    metavar="NUMBER|FILE",
+    help="Scores from which on a CXR counts as positive, for "
+    "sensitivity and specificity: one for all tasks, or chex-tune's rows from another set.",
+)
+@click.option(
+    "--uncertain",
+    type=click.Choice(["ignore", "zeros", "ones"]),
+    default="ignore",
+    show_default=True,
+    help="What uncertain labels count as, for metrics of scores.",
+)
 @options.replicates()
-@click.option("--resample", type=click.Choice(["cxr", "patient"]), default="cxr", show_default=True,
-              help="What the bootstrap draws.")
+@click.option(
+    "--resample",
+    type=click.Choice(["cxr", "patient"]),
+    default="cxr",
+    show_default=True,
+    help="What the bootstrap draws.",
+)
 @options.seed()
 @options.tasks()
 @click.option("--human", is_flag=True, help="PRED is the human benchmark: --csv names its files so.")
@@ -51,8 +95,28 @@ COLUMNS = ("metric", "task", "mean", "lower", "upper", "chance", "n", "count", "
 @options.jobs()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, truth, metrics, slice_, score_threshold, uncertain, replicates, resample, seed, tasks,
-            human, per_image, replicate_table, csv_folder, output_format, output, force, jobs, fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    truth,
+    metrics,
+    slice_,
+    score_threshold,
+    uncertain,
+    replicates,
+    resample,
+    seed,
+    tasks,
+    human,
+    per_image,
+    replicate_table,
+    csv_folder,
+    output_format,
+    output,
+    force,
+    jobs,
+    fail_fast,
+):
     """Measure how well masks, heatmaps or points localise what radiologists outlined, or how well scores classify.
 
     PRED: mask records, heatmap records, the study's mask JSON, COCO, a folder of heatmaps, a points JSON, or records
@@ -91,8 +155,9 @@ def command(context, inputs, truth, metrics, slice_, score_threshold, uncertain,
             pass
         chosen = choose(tasks, known.tasks, truth)
         first, items = read_some(inputs, base.stdin())
-        settings = evaluate.Settings(evaluate.metrics_for(first, metrics), tuple(chosen), slice_, replicates, seed,
-                                     resample)  # fmt: skip
+        settings = evaluate.Settings(
+            evaluate.metrics_for(first, metrics), tuple(chosen), slice_, replicates, seed, resample
+        )
         measured = evaluate.measure(items, known, settings, jobs or default_jobs())
         rows = [record["row"] for record in tally.passing(base.progress(measured, "CXRs"))]
         result = evaluate.summarise(rows, known, settings, tally.skipped)
@@ -122,8 +187,9 @@ def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -
         if parameter.name in given & set(OVERLAP_ONLY if of_scores else SCORES_ONLY):
             raise click.UsageError(f"{parameter.opts[-1]} means nothing with these metrics")
     if metrics & AT_THRESHOLD and "score_threshold" not in given:
-        raise click.UsageError("sensitivity and specificity need --score-threshold, chosen on another set: see "
-                               "chex-tune --for score")  # fmt: skip
+        raise click.UsageError(
+            "sensitivity and specificity need --score-threshold, chosen on another set: see chex-tune --for score"
+        )
     return of_scores
 
 

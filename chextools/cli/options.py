@@ -72,9 +72,12 @@ def inputs(metavar: str) -> Decorator:
 
 def output(what: str) -> Decorator:
     return click.option(
-        "-o", "--output", metavar="FILE", callback=lambda _, __, path: None if path == "-" else path,
+        "-o",
+        "--output",
+        metavar="FILE",
+        callback=lambda _, __, path: None if path == "-" else path,
         help=f"Write {what} to FILE instead of stdout.",
-    )  # fmt: skip
+    )
 
 
 def output_folder(what: str, required: bool = False) -> Decorator:
@@ -87,45 +90,64 @@ def force() -> Decorator:
 
 def jobs() -> Decorator:
     return click.option(
-        "-j", "--jobs", type=click.IntRange(min=1), metavar="N",
+        "-j",
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
         help="Processes. [default: what Slurm granted, else the cores, at most 4]",
-    )  # fmt: skip
+    )
 
 
 def seed() -> Decorator:
     return click.option(
-        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N",
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        metavar="N",
         help="Seed of all that is random.",
-    )  # fmt: skip
+    )
 
 
 def replicates() -> Decorator:
     return click.option(
-        "--replicates", type=click.IntRange(min=1, max=1_000_000), default=1000, show_default=True, metavar="N",
+        "--replicates",
+        type=click.IntRange(min=1, max=1_000_000),
+        default=1000,
+        show_default=True,
+        metavar="N",
         help="Bootstrap replicates.",
-    )  # fmt: skip
+    )
 
 
 def threshold() -> Decorator:
     return click.option(
-        "--threshold", type=Threshold(), default="otsu", show_default=True, metavar="otsu|NUMBER|FILE",
+        "--threshold",
+        type=Threshold(),
+        default="otsu",
+        show_default=True,
+        metavar="otsu|NUMBER|FILE",
         help="Otsu's threshold; one for all tasks; or one per task from chex-tune or tuning_results.csv.",
-    )  # fmt: skip
+    )
 
 
 def smooth() -> Decorator:
     return click.option(
-        "--smooth", type=click.IntRange(min=1), default=1, metavar="K",
+        "--smooth",
+        type=click.IntRange(min=1),
+        default=1,
+        metavar="K",
         help="Smooth the upsampled heatmap with a box of K x K pixels. [default: off]",
-    )  # fmt: skip
+    )
 
 
 def sign() -> Decorator:
     return click.option(
-        "--sign", type=click.Choice(["positive", "abs", "raw"]),
+        "--sign",
+        type=click.Choice(["positive", "abs", "raw"]),
         help="Which evidence counts in a signed heatmap. [default: what the record or heatmap says, else positive, raw "
         "for the study's pickles]",
-    )  # fmt: skip
+    )
 
 
 def shard() -> Decorator:
@@ -144,9 +166,10 @@ def tasks() -> Decorator:
 
 def root() -> Decorator:
     return click.option(
-        "--root", metavar="DIR",
+        "--root",
+        metavar="DIR",
         help="Folder of the paths in a CSV. [default: the CSV's own; for stdin the working directory]",
-    )  # fmt: skip
+    )
 
 
 def null() -> Decorator:
@@ -155,9 +178,12 @@ def null() -> Decorator:
 
 def renamed() -> Decorator:
     return click.option(
-        "--map", "renamed", multiple=True, type=Renaming(),
+        "--map",
+        "renamed",
+        multiple=True,
+        type=Renaming(),
         help="Call the column or finding OLD the task NEW; may be repeated.",
-    )  # fmt: skip
+    )
 
 
 def split() -> Decorator:
@@ -168,9 +194,12 @@ def split() -> Decorator:
 
 def device() -> Decorator:
     return click.option(
-        "--device", default="auto", show_default=True, metavar="NAME",
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
         help="Where to compute: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
-    )  # fmt: skip
+    )
 
 
 def resume() -> Decorator:

@@ -14,10 +14,18 @@ chex-eval phantoms/hb_annotations_test.json --truth phantoms/gt_annotations_test
 
 @base.command("chex-phantom", EXAMPLE)
 @options.output_folder("the data set", required=True)
-@click.option("--count", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N",
-              help="Images to make.")
-@click.option("--size", type=click.IntRange(64, 4096), nargs=2, default=(320, 320), show_default=True, metavar="H W",
-              help="Height and width of the images in pixels.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Images to make."
+)
+@click.option(
+    "--size",
+    type=click.IntRange(64, 4096),
+    nargs=2,
+    default=(320, 320),
+    show_default=True,
+    metavar="H W",
+    help="Height and width of the images in pixels.",
+)
 @options.seed()
 @options.force()
 @options.resume()

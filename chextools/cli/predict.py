@@ -15,15 +15,24 @@ chex-predict xrays --checkpoint RUN1/ensemble.json --checkpoint RUN2/ensemble.js
 
 @base.command("chex-predict", EXAMPLE)
 @options.inputs("[IMAGES]...")
-@click.option("--checkpoint", "checkpoints", multiple=True, metavar="CKPT",
-              help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.")
-@click.option("--floor", type=click.Choice(["filesize", "thumbnail", "both"]),
-              help="Instead of a checkpoint: score by the file's size, an 8 x 8 thumbnail, or both, fitted to --fit.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="CKPT",
+    help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.",
+)
+@click.option(
+    "--floor",
+    type=click.Choice(["filesize", "thumbnail", "both"]),
+    help="Instead of a checkpoint: score by the file's size, an 8 x 8 thumbnail, or both, fitted to --fit.",
+)
 @click.option("--fit", metavar="TRAIN", help="Records or CSV with the labels that a --floor is fitted to.")
 @options.tasks()
 @click.option("--logits", is_flag=True, help="Also write the raw logits.")
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, metavar="N",
-              help="Images per batch.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Images per batch."
+)
 @options.device()
 @options.root()
 @options.null()
@@ -33,8 +42,24 @@ chex-predict xrays --checkpoint RUN1/ensemble.json --checkpoint RUN2/ensemble.js
 @options.shard()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, checkpoints, floor, fit, tasks, logits, batch_size, device, root, null, output, force,
-            jobs, shard, fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    checkpoints,
+    floor,
+    fit,
+    tasks,
+    logits,
+    batch_size,
+    device,
+    root,
+    null,
+    output,
+    force,
+    jobs,
+    shard,
+    fail_fast,
+):
     """Score X-rays: the probability of each task.
 
     IMAGES: CheXpert's or NIH's CSV, a folder, images, a pack, or records (JSON Lines; - for stdin, which may also hold

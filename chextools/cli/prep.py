@@ -24,8 +24,14 @@ find archive -name '*.dcm' -print0 | chex-prep -0 > images.jsonl
 @options.seed()
 @click.option("--verify", is_flag=True, help="Decode every image, to find damage inside it.")
 @click.option("--pack", metavar="DIR", help="Also decode each image once into DIR, for fast training.")
-@click.option("--size", type=click.IntRange(1, 4096), default=320, show_default=True, metavar="N",
-              help="Side in pixels of the images in the pack.")
+@click.option(
+    "--size",
+    type=click.IntRange(1, 4096),
+    default=320,
+    show_default=True,
+    metavar="N",
+    help="Side in pixels of the images in the pack.",
+)
 @options.resume()
 @options.output("the records")
 @options.force()
@@ -33,8 +39,25 @@ find archive -name '*.dcm' -print0 | chex-prep -0 > images.jsonl
 @options.shard()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, root, null, renamed, tasks, split, seed, verify, pack, size, resume, output, force, jobs,
-            shard, fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    root,
+    null,
+    renamed,
+    tasks,
+    split,
+    seed,
+    verify,
+    pack,
+    size,
+    resume,
+    output,
+    force,
+    jobs,
+    shard,
+    fail_fast,
+):
     """Check, measure and split X-rays; write them as image records.
 
     INPUT: CheXpert's CSV, NIH's Data_Entry CSV, a folder, images (JPEG, PNG, DICOM, ...), a pack, or records (JSON

@@ -12,19 +12,48 @@ chex-regress iou_humanbenchmark_results_per_cxr.csv --minus iou_results_per_cxr.
 chex-regress per_image.jsonl --scores gradcam_maps_val
 """
 
-COLUMNS = ("metric", "task", "feature", "model", "n", "patients", "slope", "lower", "upper", "p", "p_bonferroni",
-           "spearman", "spearman_lower", "spearman_upper", "spearman_p", "failed", "reason")  # fmt: skip
+COLUMNS = (
+    "metric",
+    "task",
+    "feature",
+    "model",
+    "n",
+    "patients",
+    "slope",
+    "lower",
+    "upper",
+    "p",
+    "p_bonferroni",
+    "spearman",
+    "spearman_lower",
+    "spearman_upper",
+    "spearman_p",
+    "failed",
+    "reason",
+)
 
 
 @base.command("chex-regress", EXAMPLE)
 @options.inputs("[RESULTS]...")
-@click.option("--features", "features_path", metavar="FILE|DIR", help="Regress on geometric features: rows of "
-              "chex-features (- for stdin), or the folder with the study's four CSV files.")
-@click.option("--scores", "scores_path", metavar="MAPS", help="Regress on the model's scores: records or results that "
-              "have them, or a folder of heatmaps.")
+@click.option(
+    "--features",
+    "features_path",
+    metavar="FILE|DIR",
+    help="Regress on geometric features: rows of "
+    "chex-features (- for stdin), or the folder with the study's four CSV files.",
+)
+@click.option(
+    "--scores",
+    "scores_path",
+    metavar="MAPS",
+    help="Regress on the model's scores: records or results that have them, or a folder of heatmaps.",
+)
 @click.option("--minus", metavar="RESULTS2", help="Regress the difference: RESULTS minus RESULTS2.")
-@click.option("--metric", type=click.Choice(["iou", "hit"]),
-              help="Which metric. [default: all that RESULTS have; of a CSV, the prefix of its name]")
+@click.option(
+    "--metric",
+    type=click.Choice(["iou", "hit"]),
+    help="Which metric. [default: all that RESULTS have; of a CSV, the prefix of its name]",
+)
 @options.tasks()
 @click.option("--human", is_flag=True, help="RESULTS are the human benchmark's: --csv names its files so.")
 @click.option("--csv", "csv_folder", metavar="DIR", help="Write the files that the study's scripts write.")
@@ -33,8 +62,21 @@ COLUMNS = ("metric", "task", "feature", "model", "n", "patients", "slope", "lowe
 @options.force()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, features_path, scores_path, minus, metric, tasks, human, csv_folder, output_format, output,
-            force, fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    features_path,
+    scores_path,
+    minus,
+    metric,
+    tasks,
+    human,
+    csv_folder,
+    output_format,
+    output,
+    force,
+    fail_fast,
+):
     """Regress how well CXRs are localised on the shape of the truth, or on the model's scores.
 
     RESULTS: per-image results of chex-eval (- for stdin), or the study's iou_results_per_cxr.csv and the like. CXRs are

@@ -48,8 +48,13 @@ def _page(context: click.Context, parameter: click.Parameter, path: str | None) 
     help="Best and worst overlays to show of each run that has pictures, N of each.",
 )
 @click.option("--title", metavar="TEXT", help="The page's heading. [default: the runs, or Leaderboard]")
-@click.option("--by", type=click.Choice(["run", "task"]), default="run", show_default=True,
-              help="What a row on stdout is of: a run, or IoU, hit rate or AUROC of a task, a column for each run.")
+@click.option(
+    "--by",
+    type=click.Choice(["run", "task"]),
+    default="run",
+    show_default=True,
+    help="What a row on stdout is of: a run, or IoU, hit rate or AUROC of a task, a column for each run.",
+)
 @options.output_format(["jsonl", "csv", "table"], "The rows on stdout: JSON Lines, CSV, or a table to look at.")
 @options.force()
 @options.fail_fast()

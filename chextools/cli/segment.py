@@ -15,8 +15,12 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @base.command("chex-segment", EXAMPLE)
 @options.inputs("[INPUT]...")
 @options.threshold()
-@click.option("--cutoff", metavar="FILE", help="Empty masks where a score is below its task's cutoff: "
-              "FILE from chex-tune, or probability_tuning_results.csv.")
+@click.option(
+    "--cutoff",
+    metavar="FILE",
+    help="Empty masks where a score is below its task's cutoff: "
+    "FILE from chex-tune, or probability_tuning_results.csv.",
+)
 @options.smooth()
 @options.sign()
 @options.tasks()
@@ -27,8 +31,9 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @options.shard()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, threshold, cutoff, smooth, sign, tasks, output_format, output, force, jobs, shard,
-            fail_fast):  # fmt: skip
+def command(
+    context, inputs, threshold, cutoff, smooth, sign, tasks, output_format, output, force, jobs, shard, fail_fast
+):
     """Turn heatmaps, or radiologists' outlines, into masks.
 
     INPUT: records with heatmaps (JSON Lines, - for stdin); a folder, searched recursively, of .npz heatmaps or of the

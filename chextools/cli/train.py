@@ -12,6 +12,7 @@ chex-train train.csv --valid valid.csv -o RUN --weights imagenet --uncertain one
 for lr in 1e-3 1e-4; do chex-train --config RUN/config.json --lr $lr -o run-$lr; done
 """
 
+
 class Duration(click.ParamType):
     """[[HH:]MM:]SS, in seconds."""
 
@@ -29,8 +30,9 @@ class Duration(click.ParamType):
 
 
 def number(name: str, kind: click.ParamType, help: str, default: object = None, **more) -> options.Decorator:
-    return click.option(name, type=kind, default=default, show_default=default is not None, metavar="N", help=help,
-                        **more)  # fmt: skip
+    return click.option(
+        name, type=kind, default=default, show_default=default is not None, metavar="N", help=help, **more
+    )
 
 
 def choice(name: str, choices: str, help: str, default: str | None = None) -> options.Decorator:
@@ -47,16 +49,34 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--valid", metavar="VALID", help="Records or CSV to validate on.")
 @options.output_folder("the run")
 @options.root()
-@click.option("--arch", default="densenet121", show_default=True, metavar="NAME",
-              help="Any classification model of torchvision, or timm/NAME.")
-@click.option("--weights", metavar="FILE|imagenet", help="Begin with these weights; imagenet downloads torchvision's. "
-              "[default: drawn from the seed]")
+@click.option(
+    "--arch",
+    default="densenet121",
+    show_default=True,
+    metavar="NAME",
+    help="Any classification model of torchvision, or timm/NAME.",
+)
+@click.option(
+    "--weights",
+    metavar="FILE|imagenet",
+    help="Begin with these weights; imagenet downloads torchvision's. [default: drawn from the seed]",
+)
 @number("--size", click.IntRange(8, 4096), "Side of the images in pixels.", 320)
 @options.tasks()
-@click.option("--uncertain", multiple=True, metavar="[TASK=]POLICY", help="What uncertain labels count as: ignore, "
-              "zeros, ones, multiclass or smooth; may be repeated. [default: ignore]")
-@click.option("--missing", multiple=True, metavar="[TASK=]POLICY", help="What blank labels count as: negative or "
-              "ignore; may be repeated. [default: negative for CheXpert's tasks, else ignore]")
+@click.option(
+    "--uncertain",
+    multiple=True,
+    metavar="[TASK=]POLICY",
+    help="What uncertain labels count as: ignore, "
+    "zeros, ones, multiclass or smooth; may be repeated. [default: ignore]",
+)
+@click.option(
+    "--missing",
+    multiple=True,
+    metavar="[TASK=]POLICY",
+    help="What blank labels count as: negative or "
+    "ignore; may be repeated. [default: negative for CheXpert's tasks, else ignore]",
+)
 @choice("--class-weights", "none balanced", "Whether a task's positives weigh as much as its negatives.", "none")
 @choice("--optimizer", "adam adamw sgd", "Optimiser.", "adam")
 @number("--lr", POSITIVE, "Learning rate.", 1e-4)
@@ -71,8 +91,14 @@ SHARE = click.FloatRange(0, 1)
 @number("--patience", COUNT, "End after N validations without improvement.")
 @number("--checkpoint-every", COUNT, "Steps between validations; one is always last.", 4800)
 @number("--keep", COUNT, "Checkpoints to keep.", 10)
-@click.option("--select", default="auroc", show_default=True, metavar="METRIC[:TASK]", help="What ranks checkpoints: "
-              "auroc, auprc, brier or loss, of a task or the mean over tasks; a task alone is its auroc.")
+@click.option(
+    "--select",
+    default="auroc",
+    show_default=True,
+    metavar="METRIC[:TASK]",
+    help="What ranks checkpoints: "
+    "auroc, auprc, brier or loss, of a task or the mean over tasks; a task alone is its auroc.",
+)
 @number("--ensemble", COUNT, "Checkpoints per task in ensemble.json.", 3)
 @number("--rotate", click.FloatRange(0, 180), "Rotate images by up to N degrees.", 5.0)
 @number("--shift", SHARE, "Shift images by up to this share of their side.", 0.03)

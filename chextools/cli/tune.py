@@ -12,15 +12,38 @@ chex-tune gradcam_maps_val --truth gt_segmentations_val.json --for cutoff --form
 chex-predict valid.csv --checkpoint RUN/best.pt | chex-tune --for score --sensitivity 0.9
 """
 
-COLUMNS = ("metric", "for", "task", "threshold", "cutoff", "score_threshold", "lower", "upper", "iou", "dice",
-           "sensitivity", "specificity", "youden", "n", "positives", "replicates", "failed", "reason")  # fmt: skip
+COLUMNS = (
+    "metric",
+    "for",
+    "task",
+    "threshold",
+    "cutoff",
+    "score_threshold",
+    "lower",
+    "upper",
+    "iou",
+    "dice",
+    "sensitivity",
+    "specificity",
+    "youden",
+    "n",
+    "positives",
+    "replicates",
+    "failed",
+    "reason",
+)
 
 
 # Options that mean something for some purposes only
 MEANT_FOR = {
-    "grid": ("threshold", "cutoff"), "objective": ("threshold", "cutoff"), "smooth": ("threshold", "cutoff"),
-    "sign": ("threshold", "cutoff"), "threshold": ("cutoff",), "exception": ("cutoff",), "sensitivity": ("score",),
-}  # fmt: skip
+    "grid": ("threshold", "cutoff"),
+    "objective": ("threshold", "cutoff"),
+    "smooth": ("threshold", "cutoff"),
+    "sign": ("threshold", "cutoff"),
+    "threshold": ("cutoff",),
+    "exception": ("cutoff",),
+    "sensitivity": ("score",),
+}
 
 
 class Grid(click.ParamType):
@@ -38,19 +61,43 @@ class Grid(click.ParamType):
 
 @base.command("chex-tune", EXAMPLE)
 @options.inputs("[MAPS]...")
-@click.option("--for", "purpose", required=True, type=click.Choice(["threshold", "cutoff", "score"]),
-              help="What to choose: a threshold of heatmaps, a cutoff of scores below which masks are empty, or an "
-              "operating point of scores.")
-@click.option("--truth", metavar="GT", help="What radiologists outlined: masks or annotations. For scores: instead of "
-              "the records' labels.")
-@click.option("--grid", type=Grid(), help="What to choose from, STOP included. [default: 0.2:0.8:0.1; for cutoffs "
-              "0:0.8:0.1]")
-@click.option("--objective", type=click.Choice(["iou", "dice"]), default="iou", show_default=True,
-              help="What a threshold or cutoff maximises the mean of.")
-@click.option("--sensitivity", type=click.FloatRange(0, 1, min_open=True), metavar="S",
-              help="The greatest score threshold that reaches this sensitivity. [default: the one with the best J]")
-@click.option("--no-lung-lesion-exception", "exception", is_flag=True, default=True, flag_value=False,
-              help="Let cutoffs of Lung Lesion start below 0.1, unlike the study.")
+@click.option(
+    "--for",
+    "purpose",
+    required=True,
+    type=click.Choice(["threshold", "cutoff", "score"]),
+    help="What to choose: a threshold of heatmaps, a cutoff of scores below which masks are empty, or an "
+    "operating point of scores.",
+)
+@click.option(
+    "--truth",
+    metavar="GT",
+    help="What radiologists outlined: masks or annotations. For scores: instead of the records' labels.",
+)
+@click.option(
+    "--grid", type=Grid(), help="What to choose from, STOP included. [default: 0.2:0.8:0.1; for cutoffs 0:0.8:0.1]"
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["iou", "dice"]),
+    default="iou",
+    show_default=True,
+    help="What a threshold or cutoff maximises the mean of.",
+)
+@click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="S",
+    help="The greatest score threshold that reaches this sensitivity. [default: the one with the best J]",
+)
+@click.option(
+    "--no-lung-lesion-exception",
+    "exception",
+    is_flag=True,
+    default=True,
+    flag_value=False,
+    help="Let cutoffs of Lung Lesion start below 0.1, unlike the study.",
+)
 @options.threshold()
 @options.smooth()
 @options.sign()
@@ -64,8 +111,28 @@ class Grid(click.ParamType):
 @options.jobs()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, purpose, truth, grid, objective, sensitivity, exception, threshold, smooth, sign, curve,
-            replicates, seed, tasks, output_format, output, force, jobs, fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    purpose,
+    truth,
+    grid,
+    objective,
+    sensitivity,
+    exception,
+    threshold,
+    smooth,
+    sign,
+    curve,
+    replicates,
+    seed,
+    tasks,
+    output_format,
+    output,
+    force,
+    jobs,
+    fail_fast,
+):
     """Choose the threshold, cutoff or operating point that is best per task.
 
     MAPS: records with heatmaps (JSON Lines, - for stdin) or a folder of heatmaps; for cutoffs also records with masks
@@ -100,12 +167,24 @@ def command(context, inputs, purpose, truth, grid, objective, sensitivity, excep
         for _ in tally.passing(known.failures):
             pass
         chosen = choose(tasks, known.tasks, truth)
-    masks = masking.Settings(threshold=thresholds.threshold_of(threshold), smooth=smooth, sign=sign,
-                             tasks=frozenset(chosen) if chosen else None)  # fmt: skip
+    masks = masking.Settings(
+        threshold=thresholds.threshold_of(threshold),
+        smooth=smooth,
+        sign=sign,
+        tasks=frozenset(chosen) if chosen else None,
+    )
     settings = tune.Settings(
-        purpose, tuple(chosen) if chosen else None, tune.grid_values(*(grid or tune.GRIDS.get(purpose, (0, 0, 1)))),
-        objective, sensitivity, exception, masks, bool(given & {"threshold", "smooth", "sign"}), replicates, seed,
-    )  # fmt: skip
+        purpose,
+        tuple(chosen) if chosen else None,
+        tune.grid_values(*(grid or tune.GRIDS.get(purpose, (0, 0, 1)))),
+        objective,
+        sensitivity,
+        exception,
+        masks,
+        bool(given & {"threshold", "smooth", "sign"}),
+        replicates,
+        seed,
+    )
     _, items = read_some(inputs, base.stdin())
     measured = tune.measure(items, known, settings, jobs or default_jobs())
     rows = [record["row"] for record in tally.passing(base.progress(measured, "images"))]

@@ -17,20 +17,41 @@ chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o
 @base.command("chex-view", EXAMPLE)
 @options.inputs("[RECORDS]...")
 @options.output_folder("the pictures", required=True)
-@click.option("--truth", multiple=True, metavar="GT",
-              help="What radiologists outlined: masks or annotations; or their points; may be repeated.")
-@click.option("--images", multiple=True, metavar="IMAGES",
-              help="X-rays of records that name none: a CSV, a folder, or image records; may be repeated.")
+@click.option(
+    "--truth",
+    multiple=True,
+    metavar="GT",
+    help="What radiologists outlined: masks or annotations; or their points; may be repeated.",
+)
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="IMAGES",
+    help="X-rays of records that name none: a CSV, a folder, or image records; may be repeated.",
+)
 @options.root()
-@click.option("--layout", type=click.Choice(["single", "sheet", "grid"]), default="single", show_default=True,
-              help="A picture per record and task, a page per task, or per X-ray methods side by side and tasks down.")
-@click.option("--select", type=click.Choice(["worst", "best", "random"]),
-              help="Only the --count worst or best by IoU (by hit where there are no masks), or random ones, of each "
-              "task; of a grid, that many X-rays. [default: all]")
-@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
-              help="How many --select takes.")
-@click.option("--size", type=click.IntRange(64, 4096), metavar="N",
-              help="Pixels of an X-ray's longer side. [default: 800; in a sheet or grid 320]")
+@click.option(
+    "--layout",
+    type=click.Choice(["single", "sheet", "grid"]),
+    default="single",
+    show_default=True,
+    help="A picture per record and task, a page per task, or per X-ray methods side by side and tasks down.",
+)
+@click.option(
+    "--select",
+    type=click.Choice(["worst", "best", "random"]),
+    help="Only the --count worst or best by IoU (by hit where there are no masks), or random ones, of each "
+    "task; of a grid, that many X-rays. [default: all]",
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many --select takes."
+)
+@click.option(
+    "--size",
+    type=click.IntRange(64, 4096),
+    metavar="N",
+    help="Pixels of an X-ray's longer side. [default: 800; in a sheet or grid 320]",
+)
 @options.sign()
 @options.tasks()
 @options.seed()
@@ -40,8 +61,26 @@ chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o
 @options.shard()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, output, truth, images, root, layout, select, count, size, sign, tasks, seed, force, resume,
-            jobs, shard, fail_fast):  # fmt: skip
+def command(
+    context,
+    inputs,
+    output,
+    truth,
+    images,
+    root,
+    layout,
+    select,
+    count,
+    size,
+    sign,
+    tasks,
+    seed,
+    force,
+    resume,
+    jobs,
+    shard,
+    fail_fast,
+):
     """Draw X-rays with heatmaps, predicted masks and points, and what radiologists outlined, as PNG.
 
     RECORDS: JSON Lines with heatmaps, masks or points (- for stdin), a folder of heatmaps, the study's mask or points

@@ -33,9 +33,21 @@ log = logging.getLogger(__name__)
 
 # NIH's 14 findings (Wang et al. 2017). Every image was read for all of them, so one that is not named is negative.
 NIH = (
-    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia",
-    "Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax",
-)  # fmt: skip
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
 
 # Only what is the same finding under another name. That an infiltration is an airspace opacity, or a mass a lung
 # lesion, is the user's to say.

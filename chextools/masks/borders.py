@@ -146,10 +146,14 @@ class _Sides:
     def extremes(self, border: int) -> np.ndarray:
         """Pixels [n, 2] (x, y) of a border, among them all corners of its hull."""
         beside = self.beside == border
-        position = np.concatenate([
-            self.starts[self.above == border], self.ends[self.below == border] - 1, self.low[beside],
-            self.high[beside] - 1,
-        ])  # fmt: skip
+        position = np.concatenate(
+            [
+                self.starts[self.above == border],
+                self.ends[self.below == border] - 1,
+                self.low[beside],
+                self.high[beside] - 1,
+            ]
+        )
         return np.stack([position // self.stride + self.origin, position % self.stride - 1], axis=1)
 
 

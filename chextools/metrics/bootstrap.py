@@ -27,9 +27,7 @@ def draws(n: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
         yield random.randint(0, n, (min(rows, replicates - start), n))
 
 
-def means(
-    table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None
-) -> np.ndarray:
+def means(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
     """Replicate means, float64 [replicates, K], of a table [n, K]; NaN is skipped, a mean of nothing is NaN.
 
     groups: as `groups_of` gives them; then whole groups are drawn, as when one patient has several CXRs.
@@ -49,9 +47,7 @@ def means(
     return result
 
 
-def sums(
-    table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None
-) -> np.ndarray:
+def sums(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
     """Replicate sums, float64 [replicates, K], of a table [n, K] without NaN."""
     if groups is not None:
         number, n = groups

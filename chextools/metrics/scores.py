@@ -83,8 +83,13 @@ def specificity(scores: np.ndarray, positive: np.ndarray, times: np.ndarray, thr
 
 
 METRICS: dict[str, Callable[..., np.ndarray]] = {
-    "auroc": auroc, "auprc": auprc, "brier": brier, "ece": ece, "sensitivity": sensitivity, "specificity": specificity,
-}  # fmt: skip
+    "auroc": auroc,
+    "auprc": auprc,
+    "brier": brier,
+    "ece": ece,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+}
 AT_THRESHOLD = ("sensitivity", "specificity")
 # Which classes each metric cannot do without
 _NEEDS = {"auroc": (True, False), "auprc": (True, False), "sensitivity": (True,), "specificity": (False,)}
@@ -293,15 +298,24 @@ def _summary(metric, names, values, replicates, labels, scores, failed, settings
             over = bootstrap.nanmean(replicates[:, columns], axis=1)
             n = int(usable[:, columns].sum())
             positives = int((labels[:, columns][usable[:, columns]] == 1).sum())
-            found.append(_one(metric, name, mean, over, n, failed[columns].max()) |
-                         {"positives": positives, "tasks": defined})  # fmt: skip
+            found.append(
+                _one(metric, name, mean, over, n, failed[columns].max()) | {"positives": positives, "tasks": defined}
+            )
     return [row | {"resample": settings.resample, "seed": settings.seed} for row in found]
 
 
 def _one(metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int) -> dict:
     lower, upper, count = bootstrap.interval(replicates) if not np.isnan(mean) else (np.nan, np.nan, 0)
-    return {"metric": metric, "task": task, "mean": float(mean), "lower": lower, "upper": upper, "n": n,
-            "replicates": count, "failed": int(failed)}  # fmt: skip
+    return {
+        "metric": metric,
+        "task": task,
+        "mean": float(mean),
+        "lower": lower,
+        "upper": upper,
+        "n": n,
+        "replicates": count,
+        "failed": int(failed),
+    }
 
 
 def _reason(metric: str, positives: int, n: int, row: dict) -> str:

@@ -49,23 +49,34 @@ DEFAULT_LAYERS: dict[str, Callable[[nn.Module], str]] = {
 }
 
 _ACTIVATIONS: dict[object, Callable[[], nn.Module]] = {
-    functional.relu: nn.ReLU, torch.relu: nn.ReLU, "relu": nn.ReLU, functional.relu6: nn.ReLU6,
-    functional.silu: nn.SiLU, functional.hardswish: nn.Hardswish, functional.hardsigmoid: nn.Hardsigmoid,
-    functional.sigmoid: nn.Sigmoid, torch.sigmoid: nn.Sigmoid, "sigmoid": nn.Sigmoid,
-}  # fmt: skip
+    functional.relu: nn.ReLU,
+    torch.relu: nn.ReLU,
+    "relu": nn.ReLU,
+    functional.relu6: nn.ReLU6,
+    functional.silu: nn.SiLU,
+    functional.hardswish: nn.Hardswish,
+    functional.hardsigmoid: nn.Hardsigmoid,
+    functional.sigmoid: nn.Sigmoid,
+    torch.sigmoid: nn.Sigmoid,
+    "sigmoid": nn.Sigmoid,
+}
 _POOLS: dict[object, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     functional.max_pool2d: (
-        nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
+        nn.MaxPool2d,
+        ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
     ),
     functional.avg_pool2d: (
-        nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+        nn.AvgPool2d,
+        ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
     ),
     functional.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
-}  # fmt: skip
+}
 _IN_PLACE = {
-    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
-}  # fmt: skip
+}
 _METHODS_IN_PLACE = {"add_": "add", "sub_": "sub", "mul_": "mul", "div_": "div", "relu_": "relu", "sigmoid_": "sigmoid"}
 # What is used several times without being the same computation twice, and what does nothing in evaluation.
 _DROPS = (nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)

@@ -122,8 +122,12 @@ def versions() -> dict[str, str]:
 
     from chextools import __version__
 
-    return {"chextools": __version__, "torch": str(torch.__version__), "torchvision": str(torchvision.__version__),
-            "python": platform.python_version()}  # fmt: skip
+    return {
+        "chextools": __version__,
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def save(path: str | os.PathLike, checkpoint: Checkpoint, force: bool = False) -> str:
@@ -144,11 +148,20 @@ def content(checkpoint: Checkpoint) -> dict:
     state = {name: tensor.detach().cpu() for name, tensor in checkpoint.model.state_dict().items()}
     outputs = output_names(checkpoint.tasks, checkpoint.policy)
     return {
-        "format": FORMAT, "arch": checkpoint.arch, "tasks": list(checkpoint.tasks), "outputs": outputs,
-        "size": checkpoint.size, "mean": list(checkpoint.mean), "std": list(checkpoint.std),
-        "policy": dict(checkpoint.policy), "missing": dict(checkpoint.missing), "versions": dict(checkpoint.versions),
-        "step": checkpoint.step, "metrics": checkpoint.metrics, "state_dict": state,
-    }  # fmt: skip
+        "format": FORMAT,
+        "arch": checkpoint.arch,
+        "tasks": list(checkpoint.tasks),
+        "outputs": outputs,
+        "size": checkpoint.size,
+        "mean": list(checkpoint.mean),
+        "std": list(checkpoint.std),
+        "policy": dict(checkpoint.policy),
+        "missing": dict(checkpoint.missing),
+        "versions": dict(checkpoint.versions),
+        "step": checkpoint.step,
+        "metrics": checkpoint.metrics,
+        "state_dict": state,
+    }
 
 
 def packed(value: object, torch) -> memoryview:
@@ -252,8 +265,19 @@ def identity(checkpoints: Sequence[Checkpoint], wanted: Sequence[Collection[str]
 
 
 def _checkpoint(found: Mapping, path: str, arch: str | None) -> Checkpoint:
-    names = {"arch": str, "tasks": list, "size": int, "mean": list, "std": list, "policy": dict, "missing": dict,
-             "versions": dict, "step": int, "metrics": dict, "state_dict": dict}  # fmt: skip
+    names = {
+        "arch": str,
+        "tasks": list,
+        "size": int,
+        "mean": list,
+        "std": list,
+        "policy": dict,
+        "missing": dict,
+        "versions": dict,
+        "step": int,
+        "metrics": dict,
+        "state_dict": dict,
+    }
     for name, kind in names.items():
         if not isinstance(found.get(name), kind):
             raise InputError(f"a checkpoint without a usable {name!r}")
@@ -270,10 +294,19 @@ def _checkpoint(found: Mapping, path: str, arch: str | None) -> Checkpoint:
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _digest(stream)
     return Checkpoint(
-        found["arch"], [canonical(task) for task in tasks], found["size"], model, tuple(found["mean"]),
-        tuple(found["std"]), found["policy"], found["missing"], found["versions"], found["step"],
-        found["metrics"], digest.hexdigest(),
-    )  # fmt: skip
+        found["arch"],
+        [canonical(task) for task in tasks],
+        found["size"],
+        model,
+        tuple(found["mean"]),
+        tuple(found["std"]),
+        found["policy"],
+        found["missing"],
+        found["versions"],
+        found["step"],
+        found["metrics"],
+        digest.hexdigest(),
+    )
 
 
 def _digest(stream) -> object:

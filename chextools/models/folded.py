@@ -179,9 +179,16 @@ def _with(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Conv
         made = nn.Linear(layer.in_features, layer.out_features, device="meta")
     else:
         made = nn.Conv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-            layer.groups, padding_mode=layer.padding_mode, device="meta",
-        )  # fmt: skip
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+            padding_mode=layer.padding_mode,
+            device="meta",
+        )
     layout = torch.empty_like(layer.weight).copy_(weight)
     made.weight, made.bias = nn.Parameter(layout), nn.Parameter(bias.to(layer.weight.dtype))
     return made

@@ -110,8 +110,10 @@ def fit(model: nn.Module, state: Mapping[str, torch.Tensor], same_head: bool, so
     backbone = [name for name in own if not name.startswith(head) and not name.endswith("num_batches_tracked")]
     if not any(name in chosen for name in backbone):
         example = next(iter(state))
-        raise InputError(f"{source}: none of the backbone's {len(backbone)} weights is in it: it has, for example, "
-                         f"{example!r}, the network {backbone[0]!r}; another architecture?")  # fmt: skip
+        raise InputError(
+            f"{source}: none of the backbone's {len(backbone)} weights is in it: it has, for example, "
+            f"{example!r}, the network {backbone[0]!r}; another architecture?"
+        )
     model.load_state_dict({name: value for name, (_, value) in chosen.items()}, strict=False)
     kept = tuple(name for name in own if name not in chosen and not name.endswith("num_batches_tracked"))
     used = {original for original, _ in chosen.values()}

@@ -33,11 +33,17 @@ class Exposure:
         u = rng.uniform
         framed = rng.random() < 0.35
         return cls(
-            turn=math.radians(rng.normal(0, 2.0 if portable else 1.0)), shift=(u(-0.025, 0.025), u(-0.02, 0.02)),
-            zoom=u(1.0, 1.14), scatter=u(0.03, 0.05) + 0.03 * portable,
-            noise=u(0.010, 0.018) * (1.4 if portable else 1), low=u(0.3, 0.7), high=u(0.98, 1.12), gamma=u(0.85, 1.2),
-            border=tuple(u(0.0, 0.03, 4) * framed - 0.5 * (not framed)), portable=portable,
-        )  # fmt: skip
+            turn=math.radians(rng.normal(0, 2.0 if portable else 1.0)),
+            shift=(u(-0.025, 0.025), u(-0.02, 0.02)),
+            zoom=u(1.0, 1.14),
+            scatter=u(0.03, 0.05) + 0.03 * portable,
+            noise=u(0.010, 0.018) * (1.4 if portable else 1),
+            low=u(0.3, 0.7),
+            high=u(0.98, 1.12),
+            gamma=u(0.85, 1.2),
+            border=tuple(u(0.0, 0.03, 4) * framed - 0.5 * (not framed)),
+            portable=portable,
+        )
 
     def inverse(self, canvas: Canvas) -> tuple[float, ...]:
         """The affine map from the picture's pixels to the canvas's, for Pillow."""

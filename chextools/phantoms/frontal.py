@@ -11,8 +11,19 @@ from chextools.phantoms.scene import Body, Changes, Lung, Scene
 from chextools.phantoms.tissue import soft_ribs, vessel_tree
 
 # Half the torso's width by height (y): neck, trapezius, shoulders, chest, belly.
-_TORSO = ((-0.75, 0.13), (-0.50, 0.135), (-0.45, 0.19), (-0.405, 0.34), (-0.36, 0.46), (-0.28, 0.53), (-0.18, 0.53),
-          (-0.05, 0.475), (0.15, 0.455), (0.45, 0.475), (0.7, 0.5))  # fmt: skip
+_TORSO = (
+    (-0.75, 0.13),
+    (-0.50, 0.135),
+    (-0.45, 0.19),
+    (-0.405, 0.34),
+    (-0.36, 0.46),
+    (-0.28, 0.53),
+    (-0.18, 0.53),
+    (-0.05, 0.475),
+    (0.15, 0.455),
+    (0.45, 0.475),
+    (0.7, 0.5),
+)
 _THICK = ((-0.6, 0.62), (-0.45, 0.62), (-0.35, 0.72), (-0.2, 0.86), (0, 0.95), (0.2, 1.02), (0.6, 1.08))
 
 # The lung's edges, as parts of the thorax's half width, by height from apex (0) to the deepest angle (1).
@@ -21,13 +32,30 @@ _INNER = ((0, 0.43), (0.015, 0.33), (0.05, 0.22), (0.12, 0.15), (0.25, 0.12), (1
 
 # The heart's borders in parts of the thorax's half width, by height from its top (0) to the diaphragm (1).
 _RIGHT_BORDER = ((-0.1, 0.10), (0.1, 0.14), (0.4, 0.215), (0.65, 0.235), (0.85, 0.21), (1.05, 0.14), (1.2, 0.0))
-_LEFT_BORDER = ((-0.1, 0.13), (0.1, 0.21), (0.3, 0.34), (0.5, 0.47), (0.7, 0.575), (0.83, 0.605), (0.95, 0.57),
-                (1.05, 0.46), (1.15, 0.2))  # fmt: skip
+_LEFT_BORDER = (
+    (-0.1, 0.13),
+    (0.1, 0.21),
+    (0.3, 0.34),
+    (0.5, 0.47),
+    (0.7, 0.575),
+    (0.83, 0.605),
+    (0.95, 0.57),
+    (1.05, 0.46),
+    (1.15, 0.2),
+)
 
 # Bones of the shoulder on the picture's right side.
 _CLAVICLE = ((0.035, -0.285), (0.10, -0.315), (0.19, -0.33), (0.28, -0.355), (0.37, -0.385), (0.46, -0.375))
-_BLADE = ((0.49, -0.335), (0.44, -0.27), (0.405, -0.15), (0.375, -0.02), (0.41, 0.01), (0.46, -0.09), (0.51, -0.22),
-          (0.53, -0.33))  # fmt: skip
+_BLADE = (
+    (0.49, -0.335),
+    (0.44, -0.27),
+    (0.405, -0.15),
+    (0.375, -0.02),
+    (0.41, 0.01),
+    (0.46, -0.09),
+    (0.51, -0.22),
+    (0.53, -0.33),
+)
 _BLADE_SPINE = ((0.37, -0.235), (0.43, -0.29), (0.50, -0.355), (0.545, -0.375))
 _HUMERUS = ((0.545, -0.315), (0.575, -0.1), (0.60, 0.2), (0.62, 0.6))
 
@@ -49,12 +77,26 @@ def lay_out(canvas: Canvas, body: Body, changes: Changes, oblique: float = 0) ->
     bulk = np.sqrt(np.clip(1 - ((2 * x - (right + left)[:, None]) / (left - right)[:, None]) ** 2, 0, 1))
 
     v, k = body.vessels, body.knob
-    widening = changes.mediastinum * profile(((-0.40, 0), (-0.33, 0.5), (-0.25, 0.95), (-0.12, 1), (-0.02, 0.55),
-                                              (0.05, 0)), y)  # fmt: skip
+    widening = changes.mediastinum * profile(
+        ((-0.40, 0), (-0.33, 0.5), (-0.25, 0.95), (-0.12, 1), (-0.02, 0.55), (0.05, 0)), y
+    )
     vena = profile(((-0.42, 0.6 * v), (-0.33, 0.85 * v), (-0.2, v), (-0.08, 1.05 * v), (0.0, 1.1 * v), (0.3, v)), y)
-    aorta = profile(((-0.42, 0.6 * v), (-0.30, 0.8 * v), (-0.225, 0.9 * v), (-0.185, v + 0.022 * k),
-                     (-0.155, v + 0.030 * k), (-0.125, v + 0.016 * k), (-0.10, 1.05 * v), (-0.065, v + 0.017),
-                     (-0.03, v + 0.02), (0.1, v), (0.3, 0.8 * v)), y)  # fmt: skip
+    aorta = profile(
+        (
+            (-0.42, 0.6 * v),
+            (-0.30, 0.8 * v),
+            (-0.225, 0.9 * v),
+            (-0.185, v + 0.022 * k),
+            (-0.155, v + 0.030 * k),
+            (-0.125, v + 0.016 * k),
+            (-0.10, 1.05 * v),
+            (-0.065, v + 0.017),
+            (-0.03, v + 0.02),
+            (0.1, v),
+            (0.3, 0.8 * v),
+        ),
+        y,
+    )
     vena, aorta = oblique - vena - widening, oblique + aorta + widening
     middle = _between(canvas, vena, aorta)
     mediastinum = middle * canvas.step(canvas.y + 0.36, 0.02) * canvas.step(0.02 - canvas.y, 0.02)
@@ -65,8 +107,19 @@ def lay_out(canvas: Canvas, body: Body, changes: Changes, oblique: float = 0) ->
     above = sum(lung.inside for lung in lungs) > 0.3
     central = np.abs(x - oblique) < 0.09  # between the domes
     heart = heart * (above | central) * (canvas.y < bottom + 0.02)
-    return Scene(canvas, body, "frontal", lungs, solid, heart, mediastinum, _paths(body, oblique, vena, y), blank,
-                 np.ones_like(blank), blank.copy())  # fmt: skip
+    return Scene(
+        canvas,
+        body,
+        "frontal",
+        lungs,
+        solid,
+        heart,
+        mediastinum,
+        _paths(body, oblique, vena, y),
+        blank,
+        np.ones_like(blank),
+        blank.copy(),
+    )
 
 
 def _lung(canvas: Canvas, body: Body, side: int, raised: float, oblique: float) -> Lung:
@@ -99,8 +152,18 @@ def _paths(body: Body, oblique: float, vena: np.ndarray, y: np.ndarray) -> dict[
         "jugular": curve([(-0.10, -0.62), (-0.085, -0.45), (-0.062, -0.33), (right, -0.22), (right, -0.04)]),
         "subclavian": curve([(-0.42, -0.36), (-0.25, -0.335), (-0.12, -0.31), (right - 0.01, -0.24), (right, 0.0)]),
         "gullet": curve([(0.01, -0.62), (0.012, -0.3), (0.02 + oblique, 0.0), (0.035, 0.2), (0.1, 0.29), (0.17, 0.33)]),
-        "lead": curve([(0.24, -0.30), (0.17, -0.335), (0.06, -0.31), (-0.03, -0.25), (right, -0.12), (right, 0.04),
-                       (0.0, 0.14), (0.11 + oblique, 0.175)]),  # fmt: skip
+        "lead": curve(
+            [
+                (0.24, -0.30),
+                (0.17, -0.335),
+                (0.06, -0.31),
+                (-0.03, -0.25),
+                (right, -0.12),
+                (right, 0.04),
+                (0.0, 0.14),
+                (0.11 + oblique, 0.175),
+            ]
+        ),
         "box": np.array([(0.265, -0.235)]),
         "drain": curve([(-0.60, 0.22), (-wall, 0.12), (-wall + 0.06, 0), (-wall + 0.11, -0.15), (-wall + 0.16, -0.25)]),
     }
@@ -211,8 +274,18 @@ def _spine(canvas: Canvas) -> np.ndarray:
     pen = Pen(canvas)
     for i in range(24):
         y, half = -0.62 + 0.054 * i, 0.030 + 0.0006 * i
-        body = curve([(-half, y - 0.021), (-half * 0.86, y), (-half, y + 0.021), (half, y + 0.021), (half * 0.86, y),
-                      (half, y - 0.021), (-half, y - 0.021)], 4)  # fmt: skip
+        body = curve(
+            [
+                (-half, y - 0.021),
+                (-half * 0.86, y),
+                (-half, y + 0.021),
+                (half, y + 0.021),
+                (half * 0.86, y),
+                (half, y - 0.021),
+                (-half, y - 0.021),
+            ],
+            4,
+        )
         pen.area(body, 0.55)
         pen.line(body, 0.004, 0.85)
         for side in (-1, 1):

@@ -9,16 +9,42 @@ from chextools.phantoms.scene import Body, Changes, Lung, Scene
 from chextools.phantoms.tissue import soft_ribs, vessel_tree
 
 # The skin in front and at the back by height (y), and the thickness of soft tissue.
-_FRONT = ((-0.75, -0.06), (-0.52, -0.07), (-0.44, -0.12), (-0.36, -0.25), (-0.2, -0.325), (0, -0.36), (0.2, -0.375),
-          (0.45, -0.36), (0.7, -0.33))  # fmt: skip
-_BACK = ((-0.75, 0.19), (-0.52, 0.20), (-0.44, 0.28), (-0.32, 0.39), (-0.15, 0.43), (0.1, 0.42), (0.3, 0.36),
-         (0.5, 0.35), (0.7, 0.38))  # fmt: skip
+_FRONT = (
+    (-0.75, -0.06),
+    (-0.52, -0.07),
+    (-0.44, -0.12),
+    (-0.36, -0.25),
+    (-0.2, -0.325),
+    (0, -0.36),
+    (0.2, -0.375),
+    (0.45, -0.36),
+    (0.7, -0.33),
+)
+_BACK = (
+    (-0.75, 0.19),
+    (-0.52, 0.20),
+    (-0.44, 0.28),
+    (-0.32, 0.39),
+    (-0.15, 0.43),
+    (0.1, 0.42),
+    (0.3, 0.36),
+    (0.5, 0.35),
+    (0.7, 0.38),
+)
 _THICK = ((-0.6, 0.75), (-0.45, 0.95), (-0.33, 1.22), (-0.22, 1.12), (-0.1, 1.0), (0.1, 1.0), (0.3, 1.08), (0.6, 1.1))
 
 # The lung's edges by height from apex (0) to the deepest angle (1).
 _BEHIND = ((0, 0.10), (0.02, 0.15), (0.08, 0.21), (0.2, 0.285), (0.4, 0.33), (0.6, 0.345), (0.85, 0.335), (1, 0.32))
-_BEFORE = ((0, 0.10), (0.02, 0.04), (0.08, -0.05), (0.18, -0.15), (0.35, -0.235), (0.55, -0.275), (0.8, -0.295),
-           (1, -0.295))  # fmt: skip
+_BEFORE = (
+    (0, 0.10),
+    (0.02, 0.04),
+    (0.08, -0.05),
+    (0.18, -0.15),
+    (0.35, -0.235),
+    (0.55, -0.275),
+    (0.8, -0.295),
+    (1, -0.295),
+)
 _SPINE = ((-0.75, 0.07), (-0.5, 0.1), (-0.3, 0.185), (-0.1, 0.235), (0.1, 0.235), (0.3, 0.195), (0.6, 0.14))
 _STERNUM = ((-0.15, -0.29), (-0.225, -0.17), (-0.275, -0.03), (-0.30, 0.08), (-0.31, 0.14))
 # A rib from the spine round to the front; y in parts of how far it drops.
@@ -53,14 +79,25 @@ def lay_out(canvas: Canvas, body: Body, changes: Changes, oblique: float = 0) ->
     axis -= 0.5 * (v - body.vessels)
     middle = canvas.step(v[:, None] - np.abs(x - axis[:, None]), 0.03)
     middle = middle * canvas.step(canvas.y + 0.33, 0.06) * canvas.step(0.05 - canvas.y, 0.05)
-    arch = np.exp(-canvas.ellipse((0.045, -0.165), (0.055 * body.knob, 0.045 * body.knob)) ** 2)
+    arch = np.exp(-(canvas.ellipse((0.045, -0.165), (0.055 * body.knob, 0.045 * body.knob)) ** 2))
     far = canvas.step(canvas.y - base[None, :] + np.float32(0.032), 0.006)  # the other lung ends a little higher
     thick = 0.42 + 9 * (v - body.vessels)[:, None]
     solid = 1 - (1 - heart * (0.45 + 0.45 * bulk)) * (1 - np.minimum(thick, 0.8) * middle) * (1 - 0.3 * arch)
     solid = 1 - (1 - solid) * (1 - 0.35 * far)
     blank = np.zeros(canvas.shape, np.float32)
-    return Scene(canvas, body, "lateral", [lung], solid.astype(np.float32), heart, middle * (inside > 0.3), _paths(),
-                 blank, np.ones_like(blank), blank.copy())  # fmt: skip
+    return Scene(
+        canvas,
+        body,
+        "lateral",
+        [lung],
+        solid.astype(np.float32),
+        heart,
+        middle * (inside > 0.3),
+        _paths(),
+        blank,
+        np.ones_like(blank),
+        blank.copy(),
+    )
 
 
 def _paths() -> dict[str, np.ndarray]:
@@ -70,8 +107,9 @@ def _paths() -> dict[str, np.ndarray]:
         "jugular": curve([(0.0, -0.62), (-0.005, -0.4), (-0.015, -0.25), (0.0, -0.12), (0.005, 0.0)]),
         "subclavian": curve([(-0.23, -0.33), (-0.14, -0.335), (-0.05, -0.3), (-0.005, -0.2), (0.005, 0.02)]),
         "gullet": curve([(0.05, -0.62), (0.075, -0.3), (0.10, 0.0), (0.09, 0.2), (0.0, 0.29), (-0.08, 0.32)]),
-        "lead": curve([(-0.29, -0.2), (-0.2, -0.31), (-0.08, -0.31), (-0.01, -0.2), (0.01, 0.0), (-0.07, 0.11),
-                       (-0.2, 0.14)]),  # fmt: skip
+        "lead": curve(
+            [(-0.29, -0.2), (-0.2, -0.31), (-0.08, -0.31), (-0.01, -0.2), (0.01, 0.0), (-0.07, 0.11), (-0.2, 0.14)]
+        ),
         "box": np.array([(-0.285, -0.175)]),
         "drain": curve([(0.50, 0.24), (0.33, 0.16), (0.25, 0.0), (0.2, -0.15), (0.13, -0.27)]),
     }

@@ -65,9 +65,11 @@ def _loops(region: np.ndarray) -> list[np.ndarray]:
     inner = padded[1:-1, 1:-1]
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for beside, (ax, ay), (bx, by) in (
-        (padded[:-2, 1:-1], (0, 0), (1, 0)), (padded[1:-1, 2:], (1, 0), (1, 1)),
-        (padded[2:, 1:-1], (1, 1), (0, 1)), (padded[1:-1, :-2], (0, 1), (0, 0)),
-    ):  # fmt: skip
+        (padded[:-2, 1:-1], (0, 0), (1, 0)),
+        (padded[1:-1, 2:], (1, 0), (1, 1)),
+        (padded[2:, 1:-1], (1, 1), (0, 1)),
+        (padded[1:-1, :-2], (0, 1), (0, 0)),
+    ):
         for y, x in np.argwhere(inner & ~beside).tolist():
             following.setdefault((x + ax, y + ay), []).append((x + bx, y + by))
     loops = []

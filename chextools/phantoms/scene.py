@@ -37,10 +37,19 @@ class Body:
         age = int(np.clip(rng.normal(60, 17), 18, 90))
         u = rng.uniform
         return cls(
-            sex, age, width=u(0.355, 0.395), apex=u(-0.405, -0.365), dome=u(0.165, 0.225), heart=u(0.42, 0.475),
-            lean=u(-1, 1), vessels=u(0.058, 0.068), knob=u(0.8, 1.15), girth=rng.beta(2, 2.5), ribs=u(0.7, 1.15),
+            sex,
+            age,
+            width=u(0.355, 0.395),
+            apex=u(-0.405, -0.365),
+            dome=u(0.165, 0.225),
+            heart=u(0.42, 0.475),
+            lean=u(-1, 1),
+            vessels=u(0.058, 0.068),
+            knob=u(0.8, 1.15),
+            girth=rng.beta(2, 2.5),
+            ribs=u(0.7, 1.15),
             seed=int(rng.integers(2**32)),
-        )  # fmt: skip
+        )
 
 
 @dataclass

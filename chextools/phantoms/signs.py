@@ -199,9 +199,11 @@ def _devices(scene: Scene, severity: float, rng: np.random.Generator) -> list[Re
             pen.line(outline[half:], 0.004, 0.8)
             region.area(ribbon(scene.paths["trachea"], 0.015))
         else:
-            path, width = {"catheter": (scene.paths[str(rng.choice(["jugular", "subclavian"]))], 0.0075),
-                           "feeding tube": (scene.paths["gullet"], 0.0085),
-                           "drain": (scene.paths["drain"], 0.013)}[str(kind)]  # fmt: skip
+            path, width = {
+                "catheter": (scene.paths[str(rng.choice(["jugular", "subclavian"]))], 0.0075),
+                "feeding tube": (scene.paths["gullet"], 0.0085),
+                "drain": (scene.paths["drain"], 0.013),
+            }[str(kind)]
             pen.line(path, width, 0.75)
             region.area(ribbon(path, 0.013))
         scene.dense += strength * pen.array(0.0006)

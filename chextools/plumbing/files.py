@@ -17,9 +17,7 @@ _STALE_SECONDS = 24 * 3600  # another host's temporary may still be in use; afte
 
 
 @contextlib.contextmanager
-def atomic(
-    path: str | os.PathLike, force: bool = False, sync: bool = False, clean: bool = True
-) -> Iterator[BinaryIO]:
+def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, clean: bool = True) -> Iterator[BinaryIO]:
     """Open `path` for writing; it comes into being, whole, when the block ends without an error.
 
     Bytes go to a temporary file in the same folder, which is then renamed: this holds after kill -9 and on NFS.

@@ -236,16 +236,33 @@ class _Known(NamedTuple):
 _ITEM = {
     name: np.dtype(item)
     for name, item in {
-        "float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2", "bool": "|b1",
-        "int8": "|i1", "int16": "<i2", "int32": "<i4", "int64": "<i8",
-        "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8",
+        "float16": "<f2",
+        "float32": "<f4",
+        "float64": "<f8",
+        "bfloat16": "<u2",
+        "bool": "|b1",
+        "int8": "|i1",
+        "int16": "<i2",
+        "int32": "<i4",
+        "int64": "<i8",
+        "uint8": "|u1",
+        "uint16": "<u2",
+        "uint32": "<u4",
+        "uint64": "<u8",
     }.items()
-}  # fmt: skip
+}
 _STORAGES = {
-    "HalfStorage": "float16", "FloatStorage": "float32", "DoubleStorage": "float64", "BFloat16Storage": "bfloat16",
-    "BoolStorage": "bool", "CharStorage": "int8", "ShortStorage": "int16", "IntStorage": "int32",
-    "LongStorage": "int64", "ByteStorage": "uint8",
-}  # fmt: skip
+    "HalfStorage": "float16",
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "BFloat16Storage": "bfloat16",
+    "BoolStorage": "bool",
+    "CharStorage": "int8",
+    "ShortStorage": "int16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+    "ByteStorage": "uint8",
+}
 _NUMPY_TYPES = {item.str[1:]: item for name, item in _ITEM.items() if name != "bfloat16"}
 
 

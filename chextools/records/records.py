@@ -20,9 +20,20 @@ log = logging.getLogger(__name__)
 
 # The order in which keys are written; what other tools added follows, untouched.
 KEYS = (
-    "id", "image", "size", "labels", "patient", "view", "split", "scores", "heatmap", "method", "model", "masks",
+    "id",
+    "image",
+    "size",
+    "labels",
+    "patient",
+    "view",
+    "split",
+    "scores",
+    "heatmap",
+    "method",
+    "model",
+    "masks",
     "failed",
-)  # fmt: skip
+)
 
 # Values that map a task to something: names are made canonical when read.
 TASK_KEYS = ("labels", "scores", "masks", "failed", "flags", "outlines", "points")

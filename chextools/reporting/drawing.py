@@ -283,8 +283,14 @@ def png(drawing: Drawing) -> bytes:
     for shape in drawing.shapes:  # letters are smooth by themselves, and nothing lies on them
         if isinstance(shape, Text):
             anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
-            pen.text((shape.x * _SCALE, shape.y * _SCALE), _plain(shape.text), INKS[shape.ink][0],
-                     _font(shape.size * _SCALE), anchor, stroke_width=_BOLD * _SCALE / 2 * shape.bold)  # fmt: skip
+            pen.text(
+                (shape.x * _SCALE, shape.y * _SCALE),
+                _plain(shape.text),
+                INKS[shape.ink][0],
+                _font(shape.size * _SCALE),
+                anchor,
+                stroke_width=_BOLD * _SCALE / 2 * shape.bold,
+            )
     out = io.BytesIO()
     image.save(out, "PNG", dpi=(390, 390))
     return out.getvalue()

@@ -229,8 +229,16 @@ def _draw_curve(drawing: Drawing, panel: Curve, across: Axis, up: Axis) -> None:
 class _Rows:
     """The frame of a figure with labelled rows: legend, labels, rules between rows, axis with ticks below."""
 
-    def __init__(self, title: str, labels: Sequence[str], series: int, marks: Sequence[float], name: str,
-                 last: Sequence[str] = (), legend: Sequence[Series] = ()):  # fmt: skip
+    def __init__(
+        self,
+        title: str,
+        labels: Sequence[str],
+        series: int,
+        marks: Sequence[float],
+        name: str,
+        last: Sequence[str] = (),
+        legend: Sequence[Series] = (),
+    ):
         self.drawing = Drawing(WIDTH, 0, title)
         self._rules: dict[str, list[tuple]] = {"grid": [], "axis": []}
         lines = {label: wrapped(label, _SIZE, _LABEL_MOST) for label in labels}

@@ -18,10 +18,28 @@ log = logging.getLogger(__name__)
 
 RANKED = ("iou", "hit")  # the metrics that rank runs, the first of which orders them
 MOST_RANKED = 25  # rows of the figures
-_COLUMNS = ("run", "role", "iou", "iou_lower", "iou_upper", "iou_rank", "hit", "hit_lower", "hit_upper", "hit_rank",
-            "auroc", "auroc_lower", "auroc_upper", "tasks", "failed")  # fmt: skip
-_ROLES = (("model", "run", "s0", "dot"), ("human", "human benchmark", "human", "diamond"),
-          ("floor", "floor", "floor", "ring"))  # fmt: skip
+_COLUMNS = (
+    "run",
+    "role",
+    "iou",
+    "iou_lower",
+    "iou_upper",
+    "iou_rank",
+    "hit",
+    "hit_lower",
+    "hit_upper",
+    "hit_rank",
+    "auroc",
+    "auroc_lower",
+    "auroc_upper",
+    "tasks",
+    "failed",
+)
+_ROLES = (
+    ("model", "run", "s0", "dot"),
+    ("human", "human benchmark", "human", "diamond"),
+    ("floor", "floor", "floor", "ring"),
+)
 
 
 def ranked(runs: Sequence[Run]) -> list[tuple[Run, dict[str, ranking.Place]]]:
@@ -60,10 +78,13 @@ def rows_by_task(runs: Sequence[Run]) -> list[dict]:
         tasks = {task for run in runs for task in run.tasks(metric)}
         for task in [*study_order(tasks), AVERAGE] if tasks else []:
             intervals = {run.name: run.interval(metric, task) for run in runs}
-            found.append({
-                "metric": metric, "task": task,
-                "runs": {name: dict(zip(("mean", "lower", "upper"), found)) for name, found in intervals.items()},
-            })  # fmt: skip
+            found.append(
+                {
+                    "metric": metric,
+                    "task": task,
+                    "runs": {name: dict(zip(("mean", "lower", "upper"), found)) for name, found in intervals.items()},
+                }
+            )
     return found
 
 
@@ -153,10 +174,14 @@ def section(runs: Sequence[Run]) -> Section | None:
             if any(r.role == role for r, _ in shown)
         ]
         made = figures.dot_intervals(
-            f"{NAMES[metric]} of runs, mean over tasks", f"{NAMES[metric]}, mean over tasks, 95% interval",
-            [run.name for run, _ in shown], series, least=0.0 if metric != "auroc" else None, stacked=False,
+            f"{NAMES[metric]} of runs, mean over tasks",
+            f"{NAMES[metric]}, mean over tasks, 95% interval",
+            [run.name for run, _ in shown],
+            series,
+            least=0.0 if metric != "auroc" else None,
+            stacked=False,
             reference=0.5 if metric == "auroc" else None,
-        )  # fmt: skip
+        )
         beyond = sum(run.role == "model" for run, _ in known) - len(models)
         note = f"The first {MOST_RANKED} runs; the table has {beyond} more." if beyond > 0 else ""
         section.figures.append(Figure(f"leaderboard_{metric}", NAMES[metric], made, note))

@@ -49,11 +49,16 @@ def task_figures(runs: Sequence[Run], tips: bool = True) -> list[Figure]:
             continue
         values = {run.name: run.by_metric[metric] for run in having}
         drawn = figures.dot_intervals(
-            f"{NAMES[metric]} by task", f"{NAMES[metric]}, 95% interval", [*tasks, AVERAGE],
+            f"{NAMES[metric]} by task",
+            f"{NAMES[metric]}, 95% interval",
+            [*tasks, AVERAGE],
             series(having, runs, values),
-            last=[AVERAGE], least=0.0 if metric != "auroc" else None, greatest=1.0 if metric == "auroc" else None,
-            reference=0.5 if metric == "auroc" else None, tips=tips,
-        )  # fmt: skip
+            last=[AVERAGE],
+            least=0.0 if metric != "auroc" else None,
+            greatest=1.0 if metric == "auroc" else None,
+            reference=0.5 if metric == "auroc" else None,
+            tips=tips,
+        )
         note = "Dotted: chance." if metric == "auroc" else ""
         made.append(Figure(f"{metric}_by_task", NAMES[metric], drawn, note))
     return made
@@ -69,11 +74,19 @@ def details(runs: Sequence[Run]) -> Section | None:
     for run in measured:
         shown = [b for b in benchmarks if b.role == "human" and b is not run] + [run]
         shown += [b for b in benchmarks if b.role == "floor" and b is not run]
-        columns = [Column("metric", "Metric"), Column("task", "Task"), Column("mean", "Mean", 3),
-                   Column("lower", "Lower", 3), Column("upper", "Upper", 3), Column("n", "CXRs", 0),
-                   Column("positives", "Positives", 0), Column("misses_as_0", "Misses as 0", 3),
-                   Column("replicates", "Replicates", 0), Column("failed", "Failed", 0),
-                   Column("reason", "Note")]  # fmt: skip
+        columns = [
+            Column("metric", "Metric"),
+            Column("task", "Task"),
+            Column("mean", "Mean", 3),
+            Column("lower", "Lower", 3),
+            Column("upper", "Upper", 3),
+            Column("n", "CXRs", 0),
+            Column("positives", "Positives", 0),
+            Column("misses_as_0", "Misses as 0", 3),
+            Column("replicates", "Replicates", 0),
+            Column("failed", "Failed", 0),
+            Column("reason", "Note"),
+        ]
         table = rows_table(f"{run.name}", f"Results of {run.name}", columns, [run], "eval")
         table.rows = [
             [_metric_cell(column.key, value) for column, value in zip(table.columns, row)] for row in table.rows

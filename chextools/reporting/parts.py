@@ -11,15 +11,28 @@ from chextools.reporting.runs import Run
 
 MAIN = ("iou", "hit", "auroc")  # the metrics that figures show
 NAMES = {
-    "iou": "mIoU", "hit": "Hit rate", "auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score",
-    "ece": "Calibration error", "dice": "Dice", "count": "Share with a mask", "iou_diff": "IoU difference",
-    "hit_diff": "hit difference", "iou_hb": "IoU of the human benchmark", "hit_hb": "hits of the human benchmark",
-}  # fmt: skip
+    "iou": "mIoU",
+    "hit": "Hit rate",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+    "dice": "Dice",
+    "count": "Share with a mask",
+    "iou_diff": "IoU difference",
+    "hit_diff": "hit difference",
+    "iou_hb": "IoU of the human benchmark",
+    "hit_hb": "hits of the human benchmark",
+}
 OF_ONE = {"iou": "IoU", "hit": "hit"}  # a metric of one CXR
 FEATURE_NAMES = {
-    "num_instances": "Number of instances", "area_ratio": "Area ratio", "elongation": "Elongation",
-    "irrectangularity": "Irrectangularity", "rec_area_ratio": "Rectangle ratio", "score": "Score",
-}  # fmt: skip
+    "num_instances": "Number of instances",
+    "area_ratio": "Area ratio",
+    "elongation": "Elongation",
+    "irrectangularity": "Irrectangularity",
+    "rec_area_ratio": "Rectangle ratio",
+    "score": "Score",
+}
 ROLE_WORDS = {"model": "", "human": "human benchmark", "floor": "floor"}
 MOST_MODELS = 5  # in one figure: a colour and a mark each
 MOST_RUNS = 5  # whose own figures a section draws

@@ -301,15 +301,40 @@ def _details(row: dict, names: Sequence[str]) -> dict:
 
 def _eval(row: dict) -> dict:
     start = {"metric": _name(row, "metric"), "task": _name(row, "task")}
-    details = ("n", "replicates", "failed", "observed", "dice", "pooled_iou", "positives", "misses_as_0", "count",
-               "tasks", "slice", "score_threshold", "resample", "seed", "reason")  # fmt: skip
+    details = (
+        "n",
+        "replicates",
+        "failed",
+        "observed",
+        "dice",
+        "pooled_iou",
+        "positives",
+        "misses_as_0",
+        "count",
+        "tasks",
+        "slice",
+        "score_threshold",
+        "resample",
+        "seed",
+        "reason",
+    )
     return start | _numbers(row, ("mean", "lower", "upper")) | _details(row, details)
 
 
 def _compare(row: dict) -> dict:
     start = {"metric": _name(row, "metric"), "task": _name(row, "task")}
-    numbers = ("pct_decrease", "lower", "upper", "pred", "ref", "difference", "difference_lower", "difference_upper",
-               "p", "p_holm")  # fmt: skip
+    numbers = (
+        "pct_decrease",
+        "lower",
+        "upper",
+        "pred",
+        "ref",
+        "difference",
+        "difference_lower",
+        "difference_upper",
+        "p",
+        "p_holm",
+    )
     details = ("n", "replicates", "failed", "paired", "seed", "note", "reason")
     return start | _numbers(row, numbers) | _details(row, details)
 
@@ -347,8 +372,13 @@ def _view(row: dict) -> dict:
 
 
 _CHECKS: dict[str, Callable[[dict], dict]] = {
-    "eval": _eval, "compare": _compare, "tune": _tune, "features": _features, "regress": _regress, "view": _view,
-}  # fmt: skip
+    "eval": _eval,
+    "compare": _compare,
+    "tune": _tune,
+    "features": _features,
+    "regress": _regress,
+    "view": _view,
+}
 
 
 # CSV: ours, which have the keys of the rows as columns, and the study's
@@ -378,8 +408,24 @@ def _from_csv(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
         raise InputError(f"{name}: {error}") from None
 
 
-_TEXTS = {"", "metric", "task", "id", "img_id", "name", "for", "feature", "model", "slice", "resample", "paired",
-          "reason", "note", "Linear regression coefficients", "Spearman correlations"}  # fmt: skip
+_TEXTS = {
+    "",
+    "metric",
+    "task",
+    "id",
+    "img_id",
+    "name",
+    "for",
+    "feature",
+    "model",
+    "slice",
+    "resample",
+    "paired",
+    "reason",
+    "note",
+    "Linear regression coefficients",
+    "Spearman correlations",
+}
 
 
 def _value(text: str) -> object:
@@ -407,8 +453,9 @@ def _study_reader(header: list[str], name: str) -> Callable[[dict], list[dict]] 
     if columns == {"threshold", "task"}:
         return lambda row: [{"metric": "iou", "for": "threshold", "best": True} | row]
     if columns == {"prob_threshold", "mIoU", "task"}:
-        return lambda row: [{"metric": "iou", "for": "cutoff", "task": row["task"],
-                             "cutoff": row["prob_threshold"], "iou": row["mIoU"]}]  # fmt: skip
+        return lambda row: [
+            {"metric": "iou", "for": "cutoff", "task": row["task"], "cutoff": row["prob_threshold"], "iou": row["mIoU"]}
+        ]
     if "Linear regression coefficients" in columns:
         return lambda row: [_study_regression(row, name, metric)]
     if "img_id" in columns:
@@ -422,8 +469,15 @@ def _study_reader(header: list[str], name: str) -> Callable[[dict], list[dict]] 
 
 
 def _study_decrease(row: dict, metric: str) -> dict:
-    return {"metric": metric, "task": row.get(""), "pct_decrease": row["pct_diff"], "pred": row["pred"],
-            "ref": row["hb"], "lower": row["pct_diff_lower"], "upper": row["pct_diff_upper"]}  # fmt: skip
+    return {
+        "metric": metric,
+        "task": row.get(""),
+        "pct_decrease": row["pct_diff"],
+        "pred": row["pred"],
+        "ref": row["hb"],
+        "lower": row["pct_diff_lower"],
+        "upper": row["pct_diff_upper"],
+    }
 
 
 _ESTIMATE = re.compile(r"(\S+), \((\S+), (\S+)\)\**")
@@ -437,8 +491,10 @@ def _study_regression(row: dict, name: str, metric: str) -> dict:
     found["feature"] = {"n_instance": "num_instances"}.get(found["feature"], found["feature"])
     if isinstance(row.get("n"), (int, float)):
         found["n"] = int(row["n"])
-    for column, names in (("Linear regression coefficients", ("slope", "lower", "upper")),
-                          ("Spearman correlations", ("spearman", "spearman_lower", "spearman_upper"))):  # fmt: skip
+    for column, names in (
+        ("Linear regression coefficients", ("slope", "lower", "upper")),
+        ("Spearman correlations", ("spearman", "spearman_lower", "spearman_upper")),
+    ):
         if column in row:
             parts = _ESTIMATE.fullmatch(str(row[column]))
             if not parts:

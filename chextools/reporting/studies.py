@@ -20,7 +20,7 @@ from chextools.reporting.parts import (
     rows_table,
     series,
     within,
-)  # fmt: skip
+)
 from chextools.reporting.runs import FEATURES, Run
 from chextools.results.results import AVERAGE
 from chextools.tasks import study_order
@@ -32,30 +32,51 @@ def decrease(runs: Sequence[Run]) -> Section | None:
     having = [run for run in runs if run.rows["compare"]]
     if not having:
         return None
-    section = Section("decrease", "Percentage decrease", [
-        "How far the mean falls below the reference, such as a human benchmark, in percent of it; below 0 it is "
-        "above. Dotted: no difference."
-    ])  # fmt: skip
+    section = Section(
+        "decrease",
+        "Percentage decrease",
+        [
+            "How far the mean falls below the reference, such as a human benchmark, in percent of it; below 0 it is "
+            "above. Dotted: no difference."
+        ],
+    )
     metrics = dict.fromkeys(row["metric"] for run in having for row in run.rows["compare"])
     for metric in list(metrics)[:4]:
         these = [run for run in having if any(row["metric"] == metric for row in run.rows["compare"])]
         found = {
-            run.name: {row["task"]: (row["pct_decrease"], row["lower"], row["upper"])
-                       for row in run.rows["compare"] if row["metric"] == metric}
+            run.name: {
+                row["task"]: (row["pct_decrease"], row["lower"], row["upper"])
+                for row in run.rows["compare"]
+                if row["metric"] == metric
+            }
             for run in these[:MOST_MODELS]
-        }  # fmt: skip
+        }
         labels = list(dict.fromkeys(task for values in found.values() for task in values if task != AVERAGE))
         last = [AVERAGE] if any(AVERAGE in values for values in found.values()) else []
         drawn = figures.dot_intervals(
-            f"Percentage decrease of {within(metric)}", f"decrease of {within(metric)} in %, 95% interval",
-            [*labels, *last], series(these[:MOST_MODELS], these, found), last=last, reference=0.0,
+            f"Percentage decrease of {within(metric)}",
+            f"decrease of {within(metric)} in %, 95% interval",
+            [*labels, *last],
+            series(these[:MOST_MODELS], these, found),
+            last=last,
+            reference=0.0,
             decimals=1,
-        )  # fmt: skip
+        )
         section.figures.append(Figure(f"decrease_{metric}", name_of(metric), drawn, beyond(these, MOST_MODELS)))
-    columns = [Column("run", "Run"), Column("metric", "Metric"), Column("task", "Task"), Column("pred", "Mean", 3),
-               Column("ref", "Reference", 3), Column("pct_decrease", "Decrease, %", 1), Column("lower", "Lower", 1),
-               Column("upper", "Upper", 1), Column("p", "p", P_DECIMALS), Column("p_holm", "p (Holm)", P_DECIMALS),
-               Column("n", "CXRs", 0), Column("note", "Note")]  # fmt: skip
+    columns = [
+        Column("run", "Run"),
+        Column("metric", "Metric"),
+        Column("task", "Task"),
+        Column("pred", "Mean", 3),
+        Column("ref", "Reference", 3),
+        Column("pct_decrease", "Decrease, %", 1),
+        Column("lower", "Lower", 1),
+        Column("upper", "Upper", 1),
+        Column("p", "p", P_DECIMALS),
+        Column("p_holm", "p (Holm)", P_DECIMALS),
+        Column("n", "CXRs", 0),
+        Column("note", "Note"),
+    ]
     section.tables.append(rows_table("decrease", "Percentage decrease", columns, having, "compare"))
     return section
 
@@ -64,10 +85,14 @@ def features(runs: Sequence[Run]) -> Section | None:
     having = [run for run in runs if run.rows["features"]]
     if not having:
         return None
-    section = Section("features", "Shape of the pathology", [
-        "Of the CXRs on which a task is outlined: bar, the middle half; line across, the median; thin line, 5th to "
-        "95th percentile. Up to 30 CXRs are dots of their own."
-    ])  # fmt: skip
+    section = Section(
+        "features",
+        "Shape of the pathology",
+        [
+            "Of the CXRs on which a task is outlined: bar, the middle half; line across, the median; thin line, 5th to "
+            "95th percentile. Up to 30 CXRs are dots of their own."
+        ],
+    )
     columns = [Column("run", "Run"), Column("feature", "Feature"), Column("task", "Task"), Column("n", "CXRs", 0)]
     columns += [
         Column(k, w, 3) for k, w in (("p5", "5%"), ("q1", "25%"), ("median", "Median"), ("q3", "75%"), ("p95", "95%"))
@@ -121,20 +146,42 @@ def tuning(runs: Sequence[Run]) -> Section | None:
                 drawn, note = _curves(purpose, by_task)
             else:
                 drawn = figures.dot_intervals(
-                    f"Best {what} by task", f"{what}, 95% interval", list(by_task),
-                    series([run], [run], {run.name: {
-                        task: (points[0].get(_CHOSEN[purpose]), points[0]["lower"], points[0]["upper"])
-                        for task, points in by_task.items()
-                    }}), least=0.0, greatest=1.0,
-                )  # fmt: skip
+                    f"Best {what} by task",
+                    f"{what}, 95% interval",
+                    list(by_task),
+                    series(
+                        [run],
+                        [run],
+                        {
+                            run.name: {
+                                task: (points[0].get(_CHOSEN[purpose]), points[0]["lower"], points[0]["upper"])
+                                for task, points in by_task.items()
+                            }
+                        },
+                    ),
+                    least=0.0,
+                    greatest=1.0,
+                )
                 note = "Intervals are of the values chosen in bootstrap replicates. chex-tune --curve draws the curves."
             if drawn is not None:
                 section.figures.append(Figure(name, heading, drawn, note))
-    columns = [Column("run", "Run"), Column("for", "For"), Column("task", "Task"), Column("threshold", "Threshold", 3),
-               Column("cutoff", "Cutoff", 3), Column("score_threshold", "Score threshold", 3), Column("iou", "mIoU", 3),
-               Column("dice", "Dice", 3), Column("sensitivity", "Sensitivity", 3),
-               Column("specificity", "Specificity", 3), Column("lower", "Lower", 3), Column("upper", "Upper", 3),
-               Column("n", "CXRs", 0), Column("best", "Chosen"), Column("reason", "Note")]  # fmt: skip
+    columns = [
+        Column("run", "Run"),
+        Column("for", "For"),
+        Column("task", "Task"),
+        Column("threshold", "Threshold", 3),
+        Column("cutoff", "Cutoff", 3),
+        Column("score_threshold", "Score threshold", 3),
+        Column("iou", "mIoU", 3),
+        Column("dice", "Dice", 3),
+        Column("sensitivity", "Sensitivity", 3),
+        Column("specificity", "Specificity", 3),
+        Column("lower", "Lower", 3),
+        Column("upper", "Upper", 3),
+        Column("n", "CXRs", 0),
+        Column("best", "Chosen"),
+        Column("reason", "Note"),
+    ]
     section.tables.append(rows_table("thresholds", "Thresholds", columns, having, "tune"))
     section.notes += filter(None, [beyond(having, MOST_RUNS)])
     return section
@@ -190,9 +237,13 @@ def regressions(runs: Sequence[Run]) -> Section | None:
         for (metric, model, on_scores), found in list(groups.items())[:8]:
             outcome = OF_ONE.get(metric, name_of(metric))
             labelled = {
-                row["task"] if on_scores else FEATURE_NAMES.get(row["feature"], row["feature"]):
-                (row["slope"], row["lower"], row["upper"]) for row in found
-            }  # fmt: skip
+                row["task"] if on_scores else FEATURE_NAMES.get(row["feature"], row["feature"]): (
+                    row["slope"],
+                    row["lower"],
+                    row["upper"],
+                )
+                for row in found
+            }
             last = [label for label in labelled if on_scores and label == "Overall"]
             labels = [label for label in labelled if label not in last] + last
             against = (
@@ -203,19 +254,34 @@ def regressions(runs: Sequence[Run]) -> Section | None:
                 else "all features, standardised"
             )
             drawn = figures.dot_intervals(
-                f"Regression of {outcome} on {against}", f"slope of {outcome} on {against}"[:60], labels,
-                series([run], [run], {run.name: labelled}), last=last, reference=0.0,
-            )  # fmt: skip
+                f"Regression of {outcome} on {against}",
+                f"slope of {outcome} on {against}"[:60],
+                labels,
+                series([run], [run], {run.name: labelled}),
+                last=last,
+                reference=0.0,
+            )
             heading = f"{outcome[:1].upper()}{outcome[1:]} on {against}"
             heading += f", {run.name}" if len(having) > 1 else ""
             stem = f"{metric}_{'scores' if on_scores else model}"
             section.figures.append(Figure(named("regression", stem, run, having), heading, drawn))
-    columns = [Column("run", "Run"), Column("metric", "Metric"), Column("task", "Task"), Column("feature", "On"),
-               Column("model", "Model"), Column("n", "n", 0), Column("slope", "Slope", 3), Column("lower", "Lower", 3),
-               Column("upper", "Upper", 3), Column("p", "p", P_DECIMALS),
-               Column("p_bonferroni", "p (Bonferroni)", P_DECIMALS), Column("spearman", "Spearman", 3),
-               Column("spearman_lower", "Lower (ρ)", 3),
-               Column("spearman_upper", "Upper (ρ)", 3), Column("reason", "Note")]  # fmt: skip
+    columns = [
+        Column("run", "Run"),
+        Column("metric", "Metric"),
+        Column("task", "Task"),
+        Column("feature", "On"),
+        Column("model", "Model"),
+        Column("n", "n", 0),
+        Column("slope", "Slope", 3),
+        Column("lower", "Lower", 3),
+        Column("upper", "Upper", 3),
+        Column("p", "p", P_DECIMALS),
+        Column("p_bonferroni", "p (Bonferroni)", P_DECIMALS),
+        Column("spearman", "Spearman", 3),
+        Column("spearman_lower", "Lower (ρ)", 3),
+        Column("spearman_upper", "Upper (ρ)", 3),
+        Column("reason", "Note"),
+    ]
     section.tables.append(rows_table("regressions", "Regressions", columns, having, "regress"))
     section.notes += filter(None, [beyond(having, MOST_RUNS)])
     return section

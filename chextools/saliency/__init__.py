@@ -66,15 +66,36 @@ METHODS = {
         Method("layercam", "layercam", "layercam", needs_layer=True),
         Method("hirescam", "hirescam", "hirescam", needs_layer=True),
         Method("occlusion", "occlusion", "occlude", options=("window", "stride", "baseline", "batch"), per_image=True),
-        Method("ig", "ig", "integrated_gradients", options=("steps", "baseline", "batch"), per_image=True,
-               to_input=True, complete=True),
-        Method("deeplift", "deeplift", "deeplift", options=("baseline",), to_input=True, complete=True, exact=True,
-               partial=True),
+        Method(
+            "ig",
+            "ig",
+            "integrated_gradients",
+            options=("steps", "baseline", "batch"),
+            per_image=True,
+            to_input=True,
+            complete=True,
+        ),
+        Method(
+            "deeplift",
+            "deeplift",
+            "deeplift",
+            options=("baseline",),
+            to_input=True,
+            complete=True,
+            exact=True,
+            partial=True,
+        ),
         Method("lrp", "lrp", "lrp", options=("rule",), to_input=True, complete=True, partial=True),
-        Method("smoothgrad", "smoothgrad", "smoothgrad", options=("samples", "seed", "batch"), per_image=True,
-               to_input=True),
+        Method(
+            "smoothgrad",
+            "smoothgrad",
+            "smoothgrad",
+            options=("samples", "seed", "batch"),
+            per_image=True,
+            to_input=True,
+        ),
         Method("random", "floors", "random", options=("seed",)),
         Method("centre", "floors", "centre"),
         Method("mean", "gradcam", "gradcam", needs_layer=True),  # then floors.mean_of_others
     )
-}  # fmt: skip
+}

@@ -95,8 +95,11 @@ class Ensemble:
             task for m in self.members for task, policy in m.about.policy.items() if policy == MULTICLASS
         } & set(self.tasks)
         if streamed := sum(member.network is None for member in self.members):
-            log.warning("%d of %d checkpoints do not fit in memory; they are read anew for each batch",
-                        streamed, len(self.members))  # fmt: skip
+            log.warning(
+                "%d of %d checkpoints do not fit in memory; they are read anew for each batch",
+                streamed,
+                len(self.members),
+            )
 
     @property
     def size(self) -> int:

@@ -17,8 +17,15 @@ from chextools.errors import InputError
 from chextools.models.folded import Bound
 
 LAYER, AVERAGE, NORM, MAXIMUM, ACTIVATION, SUM, SCALE, MOVE = (
-    "layer", "average", "norm", "maximum", "activation", "sum", "scale", "move",
-)  # fmt: skip
+    "layer",
+    "average",
+    "norm",
+    "maximum",
+    "activation",
+    "sum",
+    "scale",
+    "move",
+)
 
 _MODULES: dict[str, tuple[type, ...]] = {
     LAYER: (nn.Conv2d, nn.Linear),
@@ -26,17 +33,44 @@ _MODULES: dict[str, tuple[type, ...]] = {
     NORM: (nn.modules.batchnorm._BatchNorm,),
     MAXIMUM: (nn.MaxPool2d,),
     ACTIVATION: (
-        nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, Bound,
+        nn.ReLU,
+        nn.ReLU6,
+        nn.LeakyReLU,
+        nn.SiLU,
+        nn.GELU,
+        nn.Hardswish,
+        nn.Sigmoid,
+        nn.Hardsigmoid,
+        nn.Tanh,
+        Bound,
     ),
     MOVE: (nn.Flatten, nn.Identity),
-}  # fmt: skip
+}
 _SUMS = {operator.add, operator.sub, torch.add, torch.sub, "add", "sub"}
 _SCALES = {operator.mul, operator.truediv, torch.mul, torch.div, "mul", "div"}
 _MOVES = {
-    torch.cat, torch.flatten, torch.transpose, torch.chunk, torch.permute, torch.unsqueeze, torch.squeeze,
-    operator.getitem, operator.floordiv, getattr, "flatten", "view", "reshape", "transpose", "permute", "contiguous",
-    "chunk", "split", "size", "unsqueeze", "squeeze",
-}  # fmt: skip
+    torch.cat,
+    torch.flatten,
+    torch.transpose,
+    torch.chunk,
+    torch.permute,
+    torch.unsqueeze,
+    torch.squeeze,
+    operator.getitem,
+    operator.floordiv,
+    getattr,
+    "flatten",
+    "view",
+    "reshape",
+    "transpose",
+    "permute",
+    "contiguous",
+    "chunk",
+    "split",
+    "size",
+    "unsqueeze",
+    "squeeze",
+}
 
 
 def kind(network: fx.GraphModule, node: fx.Node) -> str | None:

@@ -29,9 +29,7 @@ class Batchwide(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         return self._ours.get(function, function)(*args, **(kwargs or {}))
 
-    def _batch_norm(
-        self, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
-    ):  # fmt: skip
+    def _batch_norm(self, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
         if not training:
             return functional.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
         count = x.numel() // x.shape[1] * self.n // self.rows  # values per channel; equal rows have equal many

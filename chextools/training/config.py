@@ -39,8 +39,10 @@ def replayed(values: Mapping, given: Collection[str], parse: Callable[[str, obje
         if name not in given:
             values[name] = value
         elif resumed and name not in FREE and _plain(value) != _plain(values[name]):
-            raise InputError(f"{values['output']}: its {name.replace('_', '-')} is {_plain(value)!r}, not "
-                             f"{_plain(values[name])!r}: leave it out, or begin another run")  # fmt: skip
+            raise InputError(
+                f"{values['output']}: its {name.replace('_', '-')} is {_plain(value)!r}, not "
+                f"{_plain(values[name])!r}: leave it out, or begin another run"
+            )
     return {name: _plain(value) for name, value in values.items()}
 
 

@@ -144,8 +144,17 @@ def say(codes: np.ndarray, labelling: Labelling, where: str) -> None:
     """What was made of the labels, with counts: one line a task, and the default for blanks in one line."""
     for k, task in enumerate(labelling.tasks):
         positive, negative, uncertain, blank = ((codes[:, k] == code).sum() for code in (1, 0, -1, _BLANK))
-        log.info("%s: %s: %d positive, %d negative, %d uncertain (%s), %d blank (%s)", where, task, positive, negative,
-                 uncertain, labelling.policy[task], blank, labelling.missing[task])  # fmt: skip
+        log.info(
+            "%s: %s: %d positive, %d negative, %d uncertain (%s), %d blank (%s)",
+            where,
+            task,
+            positive,
+            negative,
+            uncertain,
+            labelling.policy[task],
+            blank,
+            labelling.missing[task],
+        )
     for what, code, chosen in (("uncertain", -1, labelling.policy), ("blank", _BLANK, labelling.missing)):
         for name in dict.fromkeys(chosen.values()):
             counts = {t: int((codes[:, k] == code).sum()) for k, t in enumerate(labelling.tasks) if chosen[t] == name}

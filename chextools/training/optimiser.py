@@ -70,9 +70,12 @@ class Loss:
         total = output.sum() * 0
         if len(self.single):
             total = total + functional.binary_cross_entropy_with_logits(
-                output[:, self.single], target[:, self.two], weight[:, self.two],
-                pos_weight=self.weights[self.two, 1], reduction="sum",
-            )  # fmt: skip
+                output[:, self.single],
+                target[:, self.two],
+                weight[:, self.two],
+                pos_weight=self.weights[self.two, 1],
+                reduction="sum",
+            )
         if len(self.triple):
             classes = output[:, self.triple].reshape(len(output), -1, 3).log_softmax(dim=2)
             which = target[:, self.three].long()

@@ -62,8 +62,9 @@ def check_images(records: Sequence[dict], where: str, jobs: int) -> None:
     for found, are, hint in ((missing, "are missing", " (--root says where they are)"), (broken, "cannot be read", "")):
         if found:
             more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            raise InputError(f"{where}: {len(found)} of {len(records)} images {are}: {', '.join(found[:_SHOWN])}"
-                             f"{more}{hint}")  # fmt: skip
+            raise InputError(
+                f"{where}: {len(found)} of {len(records)} images {are}: {', '.join(found[:_SHOWN])}{more}{hint}"
+            )
 
 
 def _problems(paths: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -115,7 +116,7 @@ class Ahead:
 
     def __init__(
         self, images: Images, rows: Iterable[np.ndarray], jobs: int, share: Callable[[np.ndarray], np.ndarray]
-    ):  # fmt: skip
+    ):
         self.images, self.rows, self.jobs, self.share = images, rows, jobs, share
         self.waited = 0.0
 

@@ -139,8 +139,10 @@ def found(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         if ranks.count == 1 or not _of_network(error):
             raise
         said = str(error).splitlines()[0]
-        raise InputError(f"{_where(ranks)}another process ended or cannot be reached; see what it said, then go on "
-                         f"with --resume ({said})") from None  # fmt: skip
+        raise InputError(
+            f"{_where(ranks)}another process ended or cannot be reached; see what it said, then go on "
+            f"with --resume ({said})"
+        ) from None
     if is_connected():
         from torch import distributed
 
@@ -165,8 +167,9 @@ def read(environment: Mapping[str, str]) -> Ranks:
         if not 0 <= rank < count:
             raise ValueError
     except (KeyError, ValueError):
-        raise InputError(f"cannot tell which process this is: {', '.join(names)} must be numbers, the first below the "
-                         "second") from None  # fmt: skip
+        raise InputError(
+            f"cannot tell which process this is: {', '.join(names)} must be numbers, the first below the second"
+        ) from None
     ranks = Ranks(rank, count, local, meeting)
     return ranks if ranks.count > 1 else ALONE
 

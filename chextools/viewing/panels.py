@@ -28,9 +28,13 @@ _SHOWN = {"positive": "positive evidence", "abs": "evidence of either sign", "ra
 _LABELS = {1: "labelled positive", 0: "labelled negative", -1: "labelled uncertain"}
 
 _SIGNS = {
-    "truth": "radiologists' outline", "predicted": "predicted mask", "hit": "predicted point: hit",
-    "miss": "predicted point: miss", "point": "predicted point", "truth point": "radiologists' point",
-}  # fmt: skip
+    "truth": "radiologists' outline",
+    "predicted": "predicted mask",
+    "hit": "predicted point: hit",
+    "miss": "predicted point: miss",
+    "point": "predicted point",
+    "truth point": "radiologists' point",
+}
 
 
 @dataclass(frozen=True, slots=True)

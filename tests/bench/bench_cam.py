@@ -56,8 +56,11 @@ def main() -> None:
     model = models.build(options.arch, len(CHEXPERT), options.size).eval()
     tasks = list(range(len(CHEXPERT)))
     batch = torch.randn(BATCH, 3, options.size, options.size)
-    print(f"{options.arch}, {options.size} pixels, {len(tasks)} tasks, {os.cpu_count()} cores, load "
-          f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}", flush=True)  # fmt: skip
+    print(
+        f"{options.arch}, {options.size} pixels, {len(tasks)} tasks, {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}",
+        flush=True,
+    )
     torch.set_num_threads(default_jobs())
     report(options, model, tasks, batch)
 
@@ -109,8 +112,18 @@ def commands(options: argparse.Namespace, model: torch.nn.Module) -> float:
                 (folder / part / f"patient{i:05d}.jpg").hardlink_to(folder / "one.jpg")
 
         def run(part: str) -> float:
-            words = [sys.executable, ROOT / "bin/chex-cam", folder / part, "--checkpoint", path, "-q", "-f", "-o",
-                     folder / "maps", *[word for task in CHEXPERT for word in ("--task", task)]]  # fmt: skip
+            words = [
+                sys.executable,
+                ROOT / "bin/chex-cam",
+                folder / part,
+                "--checkpoint",
+                path,
+                "-q",
+                "-f",
+                "-o",
+                folder / "maps",
+                *[word for task in CHEXPERT for word in ("--task", task)],
+            ]
             return timed(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL))
 
         run("few")

@@ -74,9 +74,14 @@ def make(folder: Path, count: int) -> None:
             picture.save(place / f"{identifier}.png")
             images.write(json.dumps({"id": identifier, "image": f"images/{k // FOLDERS}/{identifier}.png"}) + "\n")
             found = heatmaps.Heatmaps(
-                identifier, (SIDE, SIDE), dict(zip(TASKS, values[k % 64])), dict.fromkeys(TASKS, 0.5),
-                input_size=(SIDE, SIDE), method="gradcam", model="0" * 64,
-            )  # fmt: skip
+                identifier,
+                (SIDE, SIDE),
+                dict(zip(TASKS, values[k % 64])),
+                dict.fromkeys(TASKS, 0.5),
+                input_size=(SIDE, SIDE),
+                method="gradcam",
+                model="0" * 64,
+            )
             heatmaps.write_npz(folder / f"maps/{identifier}.npz", found)
             truth.write(json.dumps({"id": identifier, "masks": dict.fromkeys(TASKS, MASK)}) + "\n")
 

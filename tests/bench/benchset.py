@@ -18,8 +18,18 @@ import numpy as np
 
 from chextools.heatmaps.upsample import bilinear
 
-TASKS = ["Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Airspace Opacity", "Edema",
-         "Consolidation", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Support Devices"]  # fmt: skip
+TASKS = [
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Lesion",
+    "Airspace Opacity",
+    "Edema",
+    "Consolidation",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Support Devices",
+]
 SIZES = [(2320, 2828), (2828, 2320), (2022, 1751), (2544, 3056), (320, 390)]
 SIDE = 320
 

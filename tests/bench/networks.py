@@ -65,8 +65,15 @@ def pictures(folder: Path, n: int) -> list[Path]:
 
 def start(options: argparse.Namespace, records: list[dict], folder: Path) -> train.Run:
     changes = Augmentation(5, 0.03, 0.05, 0.1, 0.1)
-    settings = train.Settings(options.arch, size=options.size, optimizer="adamw", steps=10**6, batch_size=BATCH,
-                              checkpoint_every=10**6, augmentation=changes)  # fmt: skip
+    settings = train.Settings(
+        options.arch,
+        size=options.size,
+        optimizer="adamw",
+        steps=10**6,
+        batch_size=BATCH,
+        checkpoint_every=10**6,
+        augmentation=changes,
+    )
     data = train.Data(records, "made up")
     run = train.Run(settings, train.label(data, data, settings), data, data, RunFolder(folder / "RUN", 1, 1), "cpu", 2)
     run.clock = run.events()

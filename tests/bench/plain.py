@@ -1,9 +1,9 @@
 """The rival: what one would write with numpy and Pillow in an afternoon, every pixel made, one process.
 
-    python tests/bench/plain.py otsu|tuned MAPS
-    python tests/bench/plain.py annotations FILE
-    python tests/bench/plain.py iou|pixel PRED GT
-    python tests/bench/plain.py hit MAPS GT
+python tests/bench/plain.py otsu|tuned MAPS
+python tests/bench/plain.py annotations FILE
+python tests/bench/plain.py iou|pixel PRED GT
+python tests/bench/plain.py hit MAPS GT
 """
 
 from __future__ import annotations

@@ -139,8 +139,19 @@ def small_checkpoint() -> str:
 
 CHECKPOINT = Checkpoint()
 SCORING = ["--checkpoint", CHECKPOINT, "--batch-size", "1", "--device", "cpu"]
-TRAINING = ["--valid", CXRS / "valid.csv", "-o", "RUN", "--resume", "--steps", "1", "--batch-size", "4",
-            "--device", "cpu"]  # fmt: skip
+TRAINING = [
+    "--valid",
+    CXRS / "valid.csv",
+    "-o",
+    "RUN",
+    "--resume",
+    "--steps",
+    "1",
+    "--batch-size",
+    "4",
+    "--device",
+    "cpu",
+]
 
 CASES = {
     "chex-phantom": Case("source", options=["-o", "phantoms", "-f", "--count", "4", "--size", "64", "64"]),

@@ -65,10 +65,15 @@ def test_10_a_guest_on_a_shared_machine(tmp_path, name):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "SLURM_", "XDG_"))}
     core = min(os.sched_getaffinity(0))
     process = subprocess.Popen(
-        [*alone, *words, "-q"], cwd=shared, env=environment | {"HOME": "/proc/nobody", "PYTHONDONTWRITEBYTECODE": "1"},
-        umask=0o027, preexec_fn=lambda: os.sched_setaffinity(0, [core]), stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [*alone, *words, "-q"],
+        cwd=shared,
+        env=environment | {"HOME": "/proc/nobody", "PYTHONDONTWRITEBYTECODE": "1"},
+        umask=0o027,
+        preexec_fn=lambda: os.sched_setaffinity(0, [core]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     children, threads = watched(process)
     assert (process.returncode, process.stderr.read()) == (0, b"")
     process.stderr.close()
@@ -81,18 +86,21 @@ def test_10_a_guest_on_a_shared_machine(tmp_path, name):
         assert stat.S_IMODE(found.st_mode) == (0o2750 if path.is_dir() else 0o640), path
 
 
-@pytest.mark.parametrize("granted, cores", [
-    ({"SLURM_CPUS_PER_TASK": "2", "SLURM_CPUS_ON_NODE": "8"}, 2),
-    ({"SLURM_CPUS_ON_NODE": "6"}, 6),  # a batch script
-    ({"SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, 1),
-    ({"SLURM_CPUS_ON_NODE": "8", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}, 4),
-    ({"SLURM_CPUS_ON_NODE": "2", "SLURM_STEP_TASKS_PER_NODE": "4"}, 1),
-    ({"LOCAL_WORLD_SIZE": "2"}, 2),  # torchrun
-    ({"LOCAL_WORLD_SIZE": "8"}, 1),
-    ({"LOCAL_WORLD_SIZE": "0"}, 4),
-    ({"SLURM_CPUS_PER_TASK": "8", "LOCAL_WORLD_SIZE": "2"}, 4),  # torchrun under Slurm
-    ({}, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "granted, cores",
+    [
+        ({"SLURM_CPUS_PER_TASK": "2", "SLURM_CPUS_ON_NODE": "8"}, 2),
+        ({"SLURM_CPUS_ON_NODE": "6"}, 6),  # a batch script
+        ({"SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, 1),
+        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}, 4),
+        ({"SLURM_CPUS_ON_NODE": "2", "SLURM_STEP_TASKS_PER_NODE": "4"}, 1),
+        ({"LOCAL_WORLD_SIZE": "2"}, 2),  # torchrun
+        ({"LOCAL_WORLD_SIZE": "8"}, 1),
+        ({"LOCAL_WORLD_SIZE": "0"}, 4),
+        ({"SLURM_CPUS_PER_TASK": "8", "LOCAL_WORLD_SIZE": "2"}, 4),  # torchrun under Slurm
+        ({}, 4),
+    ],
+)
 def test_10_no_more_cores_than_granted(monkeypatch, granted, cores):
     for variable in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_STEP_TASKS_PER_NODE", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
