@@ -22,7 +22,7 @@ from chextools.models import inference
 from chextools.plumbing import files
 from chextools.records import records
 from chextools.records.records import Failure, Located
-from chextools.saliency import METHODS
+from chextools.saliency.methods import METHODS
 from chextools.xrays import images
 
 if TYPE_CHECKING:

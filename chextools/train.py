@@ -22,12 +22,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from chextools import models
 from chextools.errors import InputError, MissingExtra
 from chextools.inputs import datasets
 from chextools.inputs.inputs import open_input
 from chextools.metrics import scores
-from chextools.models import checkpoints, inference, weights
+from chextools.models import architectures, checkpoints, inference, weights
 from chextools.plumbing.parallel import default_jobs
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -200,7 +199,7 @@ def prepare(options: Mapping, stdin: BinaryIO, ranks: Ranks = ALONE) -> Plan:
     resumed = options["resume"] and is_run(options["output"])
     if not resumed:
         check_new(options["output"])
-    models.check_name(options["arch"])
+    architectures.check_name(options["arch"])
     if options["tensorboard"] and not board.available():
         raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
     if options["weights"] not in (None, "imagenet"):
@@ -375,7 +374,7 @@ class Run:
         outputs = checkpoints.output_names(self.labelling.tasks, self.labelling.policy)
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
-            self.model = models.build(settings.arch, len(outputs), settings.size)
+            self.model = architectures.build(settings.arch, len(outputs), settings.size)
         if settings.weights and state is None:
             weights.load(self.model, settings.weights, settings.arch, outputs)
         self._try()

@@ -22,8 +22,9 @@ from test_memory import peak_megabytes
 from chextools import cam, models
 from chextools.heatmaps import heatmaps
 from chextools.models import checkpoints, inference
-from chextools.saliency import METHODS, deeplift, ensembles
+from chextools.saliency import deeplift, ensembles
 from chextools.saliency.gradcam import gradcam
+from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network
 from chextools.tasks import CHEXPERT, STUDY
 from chextools.xrays import images

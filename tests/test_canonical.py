@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from chextools import models
 from chextools.errors import InputError
+from chextools.models import architectures
 from chextools.models.canonical import DEFAULT_LAYERS, canonical, cut
 
 FAMILIES = [
@@ -61,7 +61,7 @@ def one_thread(monkeypatch):
 
 def network(arch: str, outputs: int = 5, size: int = 96) -> nn.Module:
     torch.manual_seed(0)
-    model = models.build(arch, outputs, size).eval()
+    model = architectures.build(arch, outputs, size).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):  # untrained ones do nothing
             nn.init.normal_(module.running_mean, 0, 0.1)
@@ -99,7 +99,7 @@ def test_keys_and_results_are_torchvisions_whole_and_cut(arch):
 def test_every_family_of_torchvision_is_among_them():
     families = [arch.rstrip("0123456789").split("_")[0] for arch in FAMILIES]
     starts = ("vgg", "mnasnet", "resne", "wide_resnet", *(family for family in families))
-    assert [name for name in models.architectures() if not name.startswith(starts)] == []
+    assert [name for name in architectures.classifiers() if not name.startswith(starts)] == []
     assert len(DEFAULT_LAYERS) == 18
 
 

@@ -9,9 +9,8 @@ import pickle
 import pytest
 import torch
 
-from chextools import models
 from chextools.errors import InputError
-from chextools.models import checkpoints, names, weights
+from chextools.models import architectures, checkpoints, names, weights
 
 # One of each family of heads; the small one of each
 FAMILIES = (
@@ -39,41 +38,41 @@ SMALL = "shufflenet_v2_x0_5"
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_every_family_has_a_head_of_the_outputs_asked_for(arch):
     with torch.device("meta"):
-        own, other = models.build(arch, 5), models.build(arch, 6).state_dict()
-    name, head = models.head(own)
+        own, other = architectures.build(arch, 5), architectures.build(arch, 6).state_dict()
+    name, head = architectures.head(own)
     assert (getattr(head, "out_features", None) or head.out_channels) == 5
     differing = {key for key, value in own.state_dict().items() if other[key].shape != value.shape}
     assert differing == {f"{name}.{key}" for key in head.state_dict()}
 
 
 def test_architectures_are_torchvisions_classifiers():
-    known = models.architectures()
+    known = architectures.classifiers()
     assert set(FAMILIES) <= set(known) and "fasterrcnn_resnet50_fpn" not in known
     with pytest.raises(InputError, match="unknown architecture 'densenet12'.*did you mean 'densenet121'"):
-        models.build("densenet12", 1)
+        architectures.build("densenet12", 1)
     with pytest.raises(InputError, match="vit_b_32 cannot take images of 100 x 100"):
-        models.build("vit_b_32", 1, 100)
+        architectures.build("vit_b_32", 1, 100)
 
 
 def test_names_are_known_without_importing_them():
     import torchvision
 
     if names.VERSION == tuple(map(int, torchvision.__version__.split(".")[:2])):
-        assert list(names.TORCHVISION) == sorted(models.architectures())
+        assert list(names.TORCHVISION) == sorted(architectures.classifiers())
     with pytest.raises(InputError, match="unknown architecture 'densenet12'.*did you mean 'densenet121'"):
-        models.check_name("densenet12")
-    models.check_name("timm/inception_v4")
+        architectures.check_name("densenet12")
+    architectures.check_name("timm/inception_v4")
 
 
 def test_a_newer_torchvision_may_know_more(monkeypatch):
     monkeypatch.setattr(names, "VERSION", (0, 1))
-    models.check_name("densenet12")
+    architectures.check_name("densenet12")
 
 
 def small(outputs: int = 2, seed: int = 0) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return models.build(SMALL, outputs)
+        return architectures.build(SMALL, outputs)
 
 
 def saved(tmp_path, value: object) -> str:
@@ -101,7 +100,7 @@ def test_weights_are_found_under_any_prefix_but_the_head_stays(tmp_path, caplog,
 
 
 def test_old_densenet_keys_are_read(tmp_path):
-    source = models.build("densenet121", 2).state_dict()
+    source = architectures.build("densenet121", 2).state_dict()
     old = {
         k.replace("norm1", "norm.1").replace("conv1", "conv.1").replace("norm2", "norm.2").replace("conv2", "conv.2")
         if "denselayer" in k
@@ -109,7 +108,7 @@ def test_old_densenet_keys_are_read(tmp_path):
         for k, v in source.items()
     }
     assert sum(a != b for a, b in zip(old, source)) > 500
-    target = models.build("densenet121", 2)
+    target = architectures.build("densenet121", 2)
     fitted = weights.load(target, saved(tmp_path, old), "densenet121")
     assert set(fitted.kept) == {"classifier.weight", "classifier.bias"}
     assert set(fitted.unused) == {"classifier.weight", "classifier.bias"}
@@ -120,7 +119,7 @@ def test_imagenet_weights_come_from_torch_home_where_they_are(tmp_path, monkeypa
     from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    source = models.build(SMALL, 1000)
+    source = architectures.build(SMALL, 1000)
     folder = tmp_path / "hub/checkpoints"
     folder.mkdir(parents=True)
     torch.save(source.state_dict(), folder / ShuffleNet_V2_X0_5_Weights.DEFAULT.url.rsplit("/", 1)[1])
@@ -130,7 +129,7 @@ def test_imagenet_weights_come_from_torch_home_where_they_are(tmp_path, monkeypa
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(InputError, match="imagenet: the weights of resnet18 cannot be downloaded: no network"):
-        weights.load(models.build("resnet18", 2), "imagenet", "resnet18")
+        weights.load(architectures.build("resnet18", 2), "imagenet", "resnet18")
 
 
 def test_weights_that_fit_nothing_are_refused(tmp_path):

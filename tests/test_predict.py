@@ -12,9 +12,8 @@ import torch
 from conftest import DATA, ROOT, launcher
 from PIL import Image
 
-from chextools import models
 from chextools.metrics import scores
-from chextools.models import checkpoints, inference
+from chextools.models import architectures, checkpoints, inference
 from chextools.predict import Predictor
 from chextools.xrays import packs
 
@@ -32,7 +31,7 @@ def one_thread():
 def make(path, tasks: list[str], seed: int, size: int = 32, **policy: str):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = models.build(ARCH, len(checkpoints.output_names(tasks, policy)))
+        network = architectures.build(ARCH, len(checkpoints.output_names(tasks, policy)))
     with torch.no_grad():
         network.fc.weight *= 20  # an untrained network scores all images alike
     checkpoints.save(path, checkpoints.Checkpoint(ARCH, tasks, size, network, policy=policy))

@@ -12,12 +12,13 @@ from test_canonical import network, one_thread  # noqa: F401
 from torch import nn
 
 from chextools.errors import InputError
-from chextools.saliency import METHODS, floors
+from chextools.saliency import floors
 from chextools.saliency.eigencam import eigencam
 from chextools.saliency.gradcam import gradcam
 from chextools.saliency.gradcampp import gradcampp
 from chextools.saliency.hirescam import hirescam
 from chextools.saliency.layercam import layercam
+from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network, Once
 from chextools.saliency.occlusion import occlude, windows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.saliency import METHODS
+from chextools.saliency.methods import METHODS
 
 EXAMPLE = """
 chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-segment | chex-eval --truth gt.json

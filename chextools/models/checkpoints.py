@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chextools import models
 from chextools.errors import InputError
+from chextools.models import architectures
 from chextools.plumbing.files import atomic
 from chextools.tasks import canonical
 
@@ -289,7 +289,7 @@ def _checkpoint(found: Mapping, path: str, arch: str | None) -> Checkpoint:
     if not 1 <= found["size"] <= 1 << 14:
         raise InputError(f"a checkpoint for images of {found['size']} pixels")
     outputs = output_names(tasks, found["policy"])
-    model = models.build_empty(found["arch"], len(outputs), found["size"], found["state_dict"])
+    model = architectures.build_empty(found["arch"], len(outputs), found["size"], found["state_dict"])
     model.eval().requires_grad_(False)
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _digest(stream)

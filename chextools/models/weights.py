@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chextools import models
 from chextools.errors import InputError
+from chextools.models import architectures
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ def fit(model: nn.Module, state: Mapping[str, torch.Tensor], same_head: bool, so
     own = model.state_dict()
     renamed = {_OLD_DENSENET.sub(r"\1\2", key): key for key in state}
     prefix = _prefix(renamed, own)
-    head = models.head(model)[0] + "."
+    head = architectures.head(model)[0] + "."
     chosen = {}
     for key, original in renamed.items():
         name = key[len(prefix) :]
@@ -146,7 +146,7 @@ def _imagenet(arch: str) -> dict[str, torch.Tensor]:
     import torch
     from torchvision import models as torchvision_models
 
-    models.check_architecture(arch)
+    architectures.check_architecture(arch)
     available = list(torchvision_models.get_model_weights(arch))
     if not available:
         raise InputError(f"torchvision has no ImageNet weights of {arch}")

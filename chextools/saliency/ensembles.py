@@ -16,8 +16,8 @@ from torch import Tensor
 from chextools.errors import InputError
 from chextools.models import checkpoints, chunks, inference
 from chextools.models.checkpoints import MULTICLASS, Checkpoint
-from chextools.saliency import Method
 from chextools.saliency.completeness import ROUNDING, TOLERANCE, completeness
+from chextools.saliency.methods import Method
 from chextools.saliency.network import Network, Once
 from chextools.tasks import STUDY, choose, study_order
 

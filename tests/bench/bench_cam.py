@@ -30,8 +30,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from chextools import models  # noqa: E402
 from chextools.models import (  # noqa: E402
+    architectures,  # noqa: E402
     checkpoints,
     inference,
 )
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=160, help="of occlusion: the ratio hardly depends on it")
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = models.build(options.arch, len(CHEXPERT), options.size).eval()
+    model = architectures.build(options.arch, len(CHEXPERT), options.size).eval()
     tasks = list(range(len(CHEXPERT)))
     batch = torch.randn(BATCH, 3, options.size, options.size)
     print(

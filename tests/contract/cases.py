@@ -125,14 +125,13 @@ def small_checkpoint() -> str:
     """A network with weights drawn from a seed."""
     import torch
 
-    from chextools import models
-    from chextools.models import checkpoints
+    from chextools.models import architectures, checkpoints
 
     path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "small.pt"
     atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = models.build("shufflenet_v2_x0_5", 2)
+        network = architectures.build("shufflenet_v2_x0_5", 2)
     checkpoints.save(path, checkpoints.Checkpoint("shufflenet_v2_x0_5", ["Cardiomegaly", "Edema"], 32, network))
     return str(path)
 

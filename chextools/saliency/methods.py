@@ -1,0 +1,101 @@
+"""Saliency methods, one file each, with one signature:
+
+    method(model: Network, images: float32 [N,3,H,W], tasks: [K]) -> float32 [N,K,h,w]
+
+`tasks` are positions among the model's logits. Maps are raw and signed, at the method's own resolution: nothing is
+normalised. What is explained is the logit, never its sigmoid, whose gradient vanishes where the network is sure.
+Nothing here imports torch before a method is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chextools.saliency.network import Network
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by its name.
+
+    module, function: where it is. needs_layer: whether it looks at one layer's feature maps. options: what it takes
+    beyond its three arguments. per_image: whether each image takes many passes through the network. to_input: whether
+    gradients go back to the input, which takes memory. complete: whether its maps should sum to a logit, or to its
+    change from a baseline. exact: whether they must. partial: whether it is not defined for every network. double:
+    whether it computes in float64 here and there.
+    """
+
+    name: str
+    module: str
+    function: str
+    needs_layer: bool = False
+    options: tuple[str, ...] = ()
+    per_image: bool = False
+    to_input: bool = False
+    complete: bool = False
+    exact: bool = False
+    partial: bool = False
+
+    @property
+    def double(self) -> bool:
+        return self.to_input or self.name == "eigencam"
+
+    def load(self) -> Callable:
+        return getattr(self._imported(), self.function)
+
+    def check(self, network: Network, **options: object) -> None:
+        """Raise InputError if the method is not defined for a network."""
+        if self.partial:
+            self._imported().check(network, **options)
+
+    def _imported(self) -> ModuleType:
+        return importlib.import_module(f"chextools.saliency.{self.module}")
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("gradcam", "gradcam", "gradcam", needs_layer=True),
+        Method("gradcampp", "gradcampp", "gradcampp", needs_layer=True),
+        Method("eigencam", "eigencam", "eigencam", needs_layer=True),
+        Method("layercam", "layercam", "layercam", needs_layer=True),
+        Method("hirescam", "hirescam", "hirescam", needs_layer=True),
+        Method("occlusion", "occlusion", "occlude", options=("window", "stride", "baseline", "batch"), per_image=True),
+        Method(
+            "ig",
+            "ig",
+            "integrated_gradients",
+            options=("steps", "baseline", "batch"),
+            per_image=True,
+            to_input=True,
+            complete=True,
+        ),
+        Method(
+            "deeplift",
+            "deeplift",
+            "deeplift",
+            options=("baseline",),
+            to_input=True,
+            complete=True,
+            exact=True,
+            partial=True,
+        ),
+        Method("lrp", "lrp", "lrp", options=("rule",), to_input=True, complete=True, partial=True),
+        Method(
+            "smoothgrad",
+            "smoothgrad",
+            "smoothgrad",
+            options=("samples", "seed", "batch"),
+            per_image=True,
+            to_input=True,
+        ),
+        Method("random", "floors", "random", options=("seed",)),
+        Method("centre", "floors", "centre"),
+        Method("mean", "gradcam", "gradcam", needs_layer=True),  # then floors.mean_of_others
+    )
+}
