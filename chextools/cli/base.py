@@ -15,7 +15,7 @@ from chextools import __version__
 from chextools.errors import InputError, printable
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
-    from chextools.records.records import Failure, Located
+    from chextools.records.tally import Tally
 
 PROGRESS_SECONDS = 60
 
@@ -205,42 +205,11 @@ def only_errors() -> None:
     logging.getLogger("chextools").setLevel(logging.ERROR)
 
 
-class Tally:
-    """Passes records on, says which failed, and in the end fails if any did."""
+def tally(fail_fast: bool = False) -> Tally:
+    """Counts what passes and fails, says so on stderr, and shows progress there."""
+    from chextools.records.tally import Tally
 
-    def __init__(self, fail_fast: bool = False):
-        self.fail_fast = fail_fast
-        self.seen = self.failed = self.skipped = 0
-
-    def passing(self, items: Iterable[Located | Failure]) -> Iterator[dict]:
-        """The records among the items. A record with failed tasks passes, and counts as failed."""
-        import logging
-
-        from chextools.records.records import Failure
-
-        log = logging.getLogger(__name__)
-        for item in items:
-            self.seen += 1
-            if isinstance(item, Failure):
-                problems = [f"{item.where}: {item.reason}; skipped"]
-                self.skipped += 1
-            else:
-                problems = [f"{item.where}: {task}: {why}" for task, why in item.record.get("failed", {}).items()]
-                for task, flag in item.record.get("flags", {}).items():
-                    log.warning("%s: %s: the heatmap is %s", item.where, task, flag)
-            for problem in problems:
-                log.warning("%s", problem)
-            if problems:
-                self.failed += 1
-                if self.fail_fast:
-                    raise Failed(f"stopped at the first failure (--fail-fast), after {self.seen - 1} records")
-            if not isinstance(item, Failure):
-                yield item.record
-
-    def finish(self) -> None:
-        """Raise Failed if any record failed."""
-        if self.failed:
-            raise Failed(f"{self.failed} of {self.seen} records failed")
+    return Tally(fail_fast, progress)
 
 
 def progress(items: Iterable, unit: str) -> Iterator:

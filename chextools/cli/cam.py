@@ -188,7 +188,7 @@ def command(
     items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
     with base.resumable() if resume else contextlib.nullcontext(), base.output(None) as write:
         first = next(items, None)  # an input that cannot be read is said before the network is loaded
-        tally = base.Tally(fail_fast)
+        tally = base.tally(fail_fast)
         if first is not None:
             networks = cam.load(checkpoints, settings, target, tasks, device)
             items = itertools.chain([first], items)

@@ -68,7 +68,7 @@ def command(inputs, metric, replicates, seed, tasks, output_format, output, forc
 
     if output:
         files.check_target(output, force)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     # The second is opened first, so that a slip in its name shows before stdin is waited for
     ref, pred = (compare.read(source, base.stdin(), metric) for source in inputs[::-1])
     for _ in tally.passing(pred.failures + ref.failures):

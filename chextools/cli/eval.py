@@ -141,7 +141,7 @@ def command(
     files.check_targets((output, per_image, replicate_table), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.evaluation_names(metrics or evaluate.METRICS, human), force)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     if of_scores:
         at = score_threshold and scores.threshold_of(score_threshold)
         settings = scores.Settings(frozenset(metrics), tuple(tasks), uncertain, at, replicates, seed, resample)

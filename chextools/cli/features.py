@@ -43,7 +43,7 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
         files.check_target(output, force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.FEATURES_FILES, force)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     known = read_truth(read_all([truth], base.stdin()), truth)
     for _ in tally.passing(known.failures):
         pass

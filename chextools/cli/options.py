@@ -16,9 +16,9 @@ class Shard(click.ParamType):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         part, _, parts = str(value).partition("/")
-        if part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts):
-            return int(part), int(parts)
-        self.fail(f"{value!r} is not I/N with 1 <= I <= N.", param, ctx)
+        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+            self.fail(f"{value!r} is not I/N with 1 <= I <= N.", param, ctx)
+        return int(part), int(parts)
 
 
 class Threshold(click.ParamType):
@@ -206,7 +206,7 @@ def resume() -> Decorator:
     return click.option("--resume", is_flag=True, help="Go on where a run that was stopped left off.")
 
 
-def output_format(choices: Sequence[str], help: str) -> Decorator:
+def output_format(choices: Sequence[str], meaning: str) -> Decorator:
     return click.option(
-        "--format", "output_format", type=click.Choice(choices), default=choices[0], show_default=True, help=help
+        "--format", "output_format", type=click.Choice(choices), default=choices[0], show_default=True, help=meaning
     )

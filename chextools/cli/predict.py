@@ -89,7 +89,7 @@ def command(
     with base.output(output, force) as write:
         items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
         first = next(items, None)  # an input that cannot be read is said before the network is loaded
-        tally = base.Tally(fail_fast)
+        tally = base.tally(fail_fast)
         if first is not None:
             items = itertools.chain([first], items)
             if floor:

@@ -82,7 +82,7 @@ def command(
     if output:
         files.check_target(output, force)
     settings = prep.Settings(size if pack else None, split, seed, verify)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     with contextlib.ExitStack() as stack:
         writer = None
         if pack:

@@ -98,7 +98,7 @@ def command(
     against = "features" if features_path is not None else "scores"
     if output:
         files.check_target(output, force)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
 
     def results_of(sources):
         where = "stdin" if sources[0] == "-" else sources[0]

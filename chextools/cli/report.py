@@ -75,7 +75,7 @@ def command(context, inputs, output, plots, humans, floors, gallery, title, by, 
         files.check_target(output, force)
     if plots:
         files.check_folder(plots)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     read = report.read(inputs, base.stdin(), humans, floors)
     for _ in tally.passing(read.items):
         pass

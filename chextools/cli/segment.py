@@ -59,7 +59,7 @@ def command(
             sign=sign,
             tasks=wanted,
         )
-        tally = base.Tally(fail_fast)
+        tally = base.tally(fail_fast)
         results = base.progress(segment.segment(items, settings, jobs or default_jobs()), "images")
         for text in formats.write(tally.passing(results), output_format, wanted):
             write(text)

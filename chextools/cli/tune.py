@@ -160,7 +160,7 @@ def command(
         raise click.UsageError("--format csv is the study's file of IoU; for Dice add --curve")
     if output:
         files.check_target(output, force)
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     known, chosen = None, [canonical(task) for task in tasks] or None
     if truth:
         known = read_truth(read_all([truth], base.stdin()), truth)

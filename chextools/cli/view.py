@@ -105,7 +105,7 @@ def command(
 
     target = view.Target(check_folder(output), force, resume)
     known = view.read_known(truth, datasets.read_all(images, base.stdin(), root=root), base.stdin())
-    tally = base.Tally(fail_fast)
+    tally = base.tally(fail_fast)
     for _ in tally.passing(known.failures):
         pass
     with base.resumable() if resume else contextlib.nullcontext(), base.output(None) as write:

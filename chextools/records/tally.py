@@ -1,0 +1,59 @@
+"""Counting what passes and what fails, as every command does it: a caller may listen, the library prints nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from chextools.errors import InputError
+from chextools.records.records import Failure, Located
+
+log = logging.getLogger(__name__)
+
+
+def unseen(items: Iterable, _unit: str) -> Iterable:
+    """Progress that nobody watches."""
+    return items
+
+
+class Tally:
+    """Passes records on, logs which failed, and counts both.
+
+    fail_fast: raise InputError at the first failure. progress: passes items on and shows it to whoever waits, with a
+    word for what they are. seen, failed, skipped: items so far, those that failed at least in part, and those of them
+    of which nothing came through.
+    """
+
+    def __init__(self, fail_fast: bool = False, progress: Callable[[Iterable, str], Iterable] = unseen):
+        self.fail_fast, self.progress = fail_fast, progress
+        self.seen = self.failed = self.skipped = 0
+
+    def passing(self, items: Iterable[Located | Failure]) -> Iterator[dict]:
+        """The records among the items. A record with failed tasks passes, and counts as failed."""
+        for item in items:
+            self.seen += 1
+            if isinstance(item, Failure):
+                problems = [f"{item.where}: {item.reason}; skipped"]
+                self.skipped += 1
+            else:
+                problems = [f"{item.where}: {task}: {why}" for task, why in item.record.get("failed", {}).items()]
+                for task, flag in item.record.get("flags", {}).items():
+                    log.warning("%s: %s: the heatmap is %s", item.where, task, flag)
+            for problem in problems:
+                log.warning("%s", problem)
+            if problems:
+                self.failed += 1
+                if self.fail_fast:
+                    raise InputError(f"stopped at the first failure (--fail-fast), after {self.seen - 1} records")
+            if not isinstance(item, Failure):
+                yield item.record
+
+    def take(self, failures: Iterable[Failure]) -> None:
+        """Count failures that stand alone."""
+        for _ in self.passing(failures):
+            pass
+
+    def finish(self) -> None:
+        """Raise InputError if any record failed."""
+        if self.failed:
+            raise InputError(f"{self.failed} of {self.seen} records failed")
