@@ -28,9 +28,11 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    author="The chextools authors",
+    url="https://doi.org/10.1038/s42256-022-00536-x",  # the study that the commands re-implement
     python_requires=">=3.10",
     packages=find_packages(include=["chextools", "chextools.*"]),
-    package_data={"chextools.reporting": ["page.css", "page.js"]},
+    package_data={"chextools": ["py.typed"], "chextools.reporting": ["page.css", "page.js"]},
     install_requires=[
         "click>=8.1",
         "numpy>=1.26",
@@ -43,18 +45,22 @@ setup(
     ],
     extras_require={
         "dicom": ["pydicom>=3.0"],
+        "hf": ["transformers>=4.40"],
         "tensorboard": ["tensorboard>=2.10"],
-        "test": [
-            "pytest>=8",
-            "hypothesis>=6.100",
-            "pydicom>=3.0",
-            "setuptools",
+        "timm": ["timm>=1.0"],
+        "xrv": ["torchxrayvision>=1.2"],
+        # What the tests need, what they compare with (without it those are skipped, but in CI), what the gates need
+        "test": ["pytest>=8", "hypothesis>=6.100", "pydicom>=3.0", "setuptools", "tensorboard>=2.10"],
+        "parity": [
             "captum>=0.7",
             "grad-cam>=1.5",
+            "scikit-image>=0.22",
+            "scikit-learn>=1.3",
             "timm>=1.0",
-            "tensorboard>=2.10",
+            "torchxrayvision>=1.2",
+            "transformers>=4.40",
         ],
-        "timm": ["timm>=1.0"],
+        "dev": ["ruff>=0.14", "mypy>=1.11"],
     },
     entry_points={
         "console_scripts": [f"{name} = chextools.cli.{name.removeprefix('chex-')}:main" for name in COMMANDS]
@@ -62,8 +68,12 @@ setup(
     data_files=[(f"share/man/man{n}", sorted(glob(f"man/man{n}/*.{n}", root_dir=ROOT))) for n in (1, 7)],
     cmdclass={"sdist": WholeSdist},
     classifiers=[
+        "Development Status :: 4 - Beta",
         "Environment :: Console",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
     ],
 )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +26,14 @@ def need_tool(name: str) -> str:
     if not found:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
     return found
+
+
+def need_module(name: str) -> ModuleType:
+    """A module of the extra `parity` that a test compares with. Without it the test is skipped, but fails in CI."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
 
 
 def need_shared(name: str) -> Path:

@@ -40,6 +40,14 @@ def page(name: str) -> Path:
     return ROOT / "man/man1" / f"{name}.1"
 
 
+def examples(page: Path) -> list[str]:
+    """What stands between .EX and .EE in a page, as a reader would copy it."""
+    found = re.findall(r"^\.EX\n(.*?)^\.EE$", page.read_text(), re.M | re.S)
+    for written, meant in ((r"\-", "-"), (r"\(dq", '"'), (r"\&", ""), (r"\e", "\\")):
+        found = [text.replace(written, meant) for text in found]
+    return found
+
+
 def filled(name: str) -> str:
     """The page's text with its OPTIONS section made anew."""
     text = page(name).read_text()

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from conftest import need_module
 from test_canonical import network, one_thread  # noqa: F401
 from test_saliency import TASKS, close, images
 from torch import nn
@@ -25,7 +26,7 @@ STUDY_NETS = ["densenet121", "resnet152", "inception_v3", "timm/inception_v4"]
 def calibrated(arch: str) -> nn.Module:
     """A network whose BatchNorm has seen images, as a trained one's has: logits neither die away nor explode."""
     if arch.startswith("timm/"):
-        pytest.importorskip("timm")
+        need_module("timm")
     model = network(arch)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -66,7 +67,7 @@ def on(model: nn.Module, layer: str = "0") -> Network:
 
 @pytest.mark.parametrize("baseline", [0.0, "mean"])
 def test_integrated_gradients_are_captums(baseline):
-    captum = pytest.importorskip("captum.attr")
+    captum = need_module("captum.attr")
     model = network("resnet18").double()
     batch = images(size=64).double()
     ours = integrated_gradients(Network(model), batch, TASKS, steps=9, baseline=baseline, batch=4)
@@ -112,7 +113,7 @@ def test_deeplift_is_complete_on_the_studys_nets(arch, dtype, tolerance):
 
 
 def test_deeplift_is_captums_where_that_is_right():
-    captum = pytest.importorskip("captum.attr")
+    captum = need_module("captum.attr")
     model = plain_cnn().double()
     batch = images(3, 24).double()
     ours = deeplift(on(model), batch, TASKS, baseline=0.0)
@@ -123,7 +124,7 @@ def test_deeplift_is_captums_where_that_is_right():
 
 def test_captums_deeplift_is_not_complete_on_densenet():
     """The reason for our own."""
-    captum = pytest.importorskip("captum.attr")
+    captum = need_module("captum.attr")
     model = network("densenet121")
     batch = images(1)
     try:
@@ -174,7 +175,7 @@ def without_biases(arch: str) -> nn.Module:
 @pytest.mark.parametrize("rule", ["epsilon", "epsilon-plus"])
 def test_relevance_is_conserved_without_biases(arch, rule):
     if arch.startswith("timm/"):
-        pytest.importorskip("timm")
+        need_module("timm")
     net = Network(without_biases(arch))
     batch = images(1).double()
     lrp.check(net, rule)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from conftest import need_module
 from torch import nn
 
 from chextools.errors import InputError
@@ -104,7 +105,7 @@ def test_every_family_of_torchvision_is_among_them():
 
 
 def test_inception_v4_through_the_extra():
-    timm = pytest.importorskip("timm")
+    timm = need_module("timm")
     model = timm.create_model("inception_v4", num_classes=2).eval()
     images = torch.randn(1, 3, 96, 96)
     made = canonical(model)

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import random
 import re
 import subprocess
@@ -15,7 +14,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from browser import contrast
-from conftest import ROOT, need_tool
+from conftest import ROOT
 from PIL import Image
 from report_data import METHODS, eval_rows, write, write_pictures, write_runs, write_study
 
@@ -496,47 +495,3 @@ def test_no_row_breaks_the_page(cli, tmp_path, seed):
         result = cli("chex-report", *paths, "-o", tmp_path / "page.html", *plots, "-f")
         assert result.code in (0, 1)
         assert all(line.startswith("chex-report: ") for line in result.err.splitlines()), (trial, result.err)
-
-
-# README's leaderboard
-
-
-def test_readme_scores_a_folder_of_submissions(small, tmp_path):
-    """Each submission is scored once; a new one joins; one that is broken or gone is left out, and stops nothing."""
-    from test_readme import block
-
-    make = need_tool("make")
-    (tmp_path / "bin").mkdir()
-    for name in ("chex-eval", "chex-report"):
-        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/bin/{name} "$@"\n')
-        (tmp_path / "bin" / name).chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"}
-    (tmp_path / "leaderboard.mk").write_text(block("make", "chex-report"))
-    (tmp_path / "gt.json").symlink_to(small / "expected/gt.json")
-    (tmp_path / "submissions").mkdir()
-
-    def submit(name: str, source: str | None) -> None:
-        content = (small / "expected" / source).read_text() if source else "{nonsense"
-        (tmp_path / "submissions" / name).write_text(content)
-
-    def made() -> tuple[list[str], str]:
-        command = [make, "-s", "-f", "leaderboard.mk"]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
-        assert result.returncode == 0, result.stderr
-        return [row["run"] for row in lines((tmp_path / "leaderboard.jsonl").read_text())], result.stderr
-
-    submit("otsu.json", "seg_otsu.json")
-    submit("human.json", "seg_tuned.json")
-    names, _ = made()
-    assert sorted(names) == ["human", "otsu"]
-    page = (tmp_path / "leaderboard.html").read_text()
-    submit("broken.json", None)
-    submit("cutoff.json", "seg_cutoff.json")
-    scored = (tmp_path / "scores/otsu.json.jsonl").stat().st_mtime_ns
-    names, err = made()
-    assert sorted(names) == ["cutoff", "human", "otsu"] and "submissions/broken.json" in err
-    assert (tmp_path / "scores/otsu.json.jsonl").stat().st_mtime_ns == scored
-    assert "By mIoU, " in (tmp_path / "leaderboard.html").read_text() and "By mIoU, " not in page
-    submit("cutoff.json", None)  # what was scored before must not stay
-    (tmp_path / "submissions/broken.json").unlink()
-    assert sorted(made()[0]) == ["human", "otsu"]

@@ -8,6 +8,7 @@ import gc
 import numpy as np
 import pytest
 import torch
+from conftest import need_module
 from test_canonical import network, one_thread  # noqa: F401
 from torch import nn
 
@@ -66,7 +67,7 @@ def test_the_closed_form_is_autograd(request, arch, method):
 
 @pytest.mark.parametrize("arch", ["densenet121", "resnet18", "inception_v3", "convnext_tiny", "vgg11_bn"])
 def test_gradcam_is_captums(arch):
-    captum = pytest.importorskip("captum.attr")
+    captum = need_module("captum.attr")
     model = network(arch, size=128)
     net = Network(model)
     batch = images(size=128)
@@ -99,7 +100,7 @@ def test_gradcam_plus_plus_is_its_formula(resnet):
 
 def test_gradcam_plus_plus_with_the_customary_epsilon_is_another_map(resnet):
     """The reason for having none: with 1e-6 pytorch-grad-cam's maps are not the formula's."""
-    grad_cam = pytest.importorskip("pytorch_grad_cam")
+    grad_cam = need_module("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     ours = gradcampp(Network(resnet), images(1), [0])[0, 0]
@@ -142,7 +143,7 @@ def test_hirescam_sums_to_the_logit_less_its_bias(densenet):
 
 @pytest.mark.parametrize(("window", "stride"), [(16, 16), (16, 8), (20, 12), (64, 5)])
 def test_occlusion_is_captums(window, stride):
-    captum = pytest.importorskip("captum.attr")
+    captum = need_module("captum.attr")
     model = network("shufflenet_v2_x0_5")
     batch = images(1, 64)
     ours = occlude(Network(model), batch, TASKS, window=window, stride=stride, baseline=[0.5, 0.1, 0.0])
