@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.heatmaps import heatmaps
 from chextools.heatmaps.heatmaps import Heatmaps
+from chextools.heatmaps.npz import read_npz, write_npz
 from chextools.models import inference
 from chextools.plumbing import files
 from chextools.records import records
@@ -159,14 +159,14 @@ def load(
     for size in ensemble.sizes:
         settings.label(size)
     if target.pickles:
-        from chextools.heatmaps.study_maps import check_task
+        from chextools.heatmaps.study_pickles import check_task
 
         for task in ensemble.tasks:
             check_task(task)
     if target.resume and not target.force:
         first = next((path for path in files.walk(target.folder) if path.suffix == ".npz"), None)
         if first is not None:
-            _check_same(first, heatmaps.read_npz(first), settings, ensemble)
+            _check_same(first, read_npz(first), settings, ensemble)
     return ensemble
 
 
@@ -276,7 +276,7 @@ class _Worker:
                 self._write_pickles(made, result)
             replace = self.target.force or self.target.resume
             with files.atomic(self.target.npz(identifier), replace, clean=False) as stream:
-                heatmaps.write_npz(stream, made)
+                write_npz(stream, made)
         except InputError as error:
             return Failure(result.item.where, str(error))
         return self._record(result.item, _as_read(made))
@@ -330,7 +330,7 @@ class _Worker:
         if not self.target.resume:
             return item if self.target.force else Failure(item.where, f"{path}: exists; use --force to replace it")
         try:
-            found = heatmaps.read_npz(path)
+            found = read_npz(path)
             _check_same(path, found, self.settings, self.ensemble)
             if set(found.maps) | set(found.failed) != set(self.ensemble.tasks):
                 raise InputError(f"{path}: has other tasks; use --force to replace it")
@@ -339,7 +339,7 @@ class _Worker:
         except InputError as error:
             return item if self.target.force else Failure(item.where, str(error))
         if self.target.pickles:
-            from chextools.heatmaps.study_maps import file_name
+            from chextools.heatmaps.study_pickles import file_name
 
             names = [file_name(found.id, task) for task in found.maps]
             if not all((self.target.folder / name).exists() for name in names):
@@ -376,16 +376,16 @@ class _Worker:
     def _write_pickles(self, made: Heatmaps, result: _Made) -> None:
         import torch
 
-        from chextools.heatmaps import study_maps
+        from chextools.heatmaps.study_pickles import file_name, write_study_pickle
         from chextools.saliency.ensembles import upsampled
 
         labels = result.item.record.get("labels", {})
         for task, heatmap in zip(self.ensemble.tasks, result.maps):
             if np.isfinite(heatmap).all():
                 heatmap = upsampled(torch.tensor(heatmap)[None, None], made.input_size)[0, 0].numpy()
-                path = self.target.folder / study_maps.file_name(made.id, task)
+                path = self.target.folder / file_name(made.id, task)
                 with files.atomic(path, self.target.force or self.target.resume, clean=False) as stream:
-                    study_maps.write(
+                    write_study_pickle(
                         stream, heatmap, task, made.scores[task], labels.get(task), result.image, made.size
                     )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.inputs.truth import Truth, masks_of
-from chextools.masks.masks import Mask, intersection
+from chextools.masks.mask import Mask, intersection
 from chextools.metrics import bootstrap, overlap
 from chextools.plumbing.parallel import ordered_map
 from chextools.records import records
@@ -163,16 +163,16 @@ class _Prediction:
         if "points" in self._record:
             return True
         if self._heatmaps is None:
-            from chextools.heatmaps import heatmaps  # here, as most evaluations read none
+            from chextools.heatmaps.reading import heatmaps_of  # here, as most evaluations read none
 
-            self._heatmaps = heatmaps.of_record(self._record, self._tasks)
+            self._heatmaps = heatmaps_of(self._record, self._tasks)
         return task in self._heatmaps.maps or task in self._heatmaps.failed
 
     def hits(self, task: str, truth: Mask) -> bool:
         """Whether a point, or the heatmap's greatest pixel (the first in row-major order), lies in the truth."""
         if "points" in self._record:
             return overlap.point_hit(self._record["points"].get(task, ()), truth)
-        from chextools.heatmaps.binarize import surface_of
+        from chextools.heatmaps.surface import surface_of
 
         loaded = self._heatmaps
         if loaded.size != truth.size:

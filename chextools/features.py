@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from chextools.errors import InputError
 from chextools.inputs.truth import Truth, mask_of
 from chextools.masks import borders
-from chextools.masks.masks import Mask
+from chextools.masks.convex import min_area_rectangle
+from chextools.masks.mask import Mask
 from chextools.records.records import Failure, Located, few
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def shape_of(mask: Mask) -> dict[str, float | None]:
     ratio = elongation = None
     border = borders.longest(mask)
     if border is not None:
-        longer, shorter = borders.min_area_rectangle(border.hull)
+        longer, shorter = min_area_rectangle(border.hull)
         if shorter:
             elongation, ratio = longer / shorter, border.area / (longer * shorter)
     return shape | {

@@ -19,7 +19,7 @@ from PIL import Image
 from chextools import __version__, tasks
 from chextools.errors import InputError
 from chextools.inputs.inputs import id_of_path
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 from chextools.phantoms import outlines, picture
 from chextools.phantoms.scene import Body
 from chextools.plumbing import files

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.heatmaps import heatmaps
+from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs import inputs
 from chextools.metrics import bootstrap
 from chextools.records import records
@@ -213,7 +213,7 @@ def read_scores(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
 def _scores_of(record: dict) -> dict[str, float]:
     scores = record.get("scores")
     if scores is None and "heatmap" in record:
-        scores = heatmaps.open_heatmap(record["heatmap"]).scores
+        scores = open_heatmap(record["heatmap"]).scores
     if not scores:
         raise InputError("no scores")
     return {task: records.number(value, "scores") for task, value in scores.items()}

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from chextools.heatmaps import heatmaps
-from chextools.heatmaps.masking import Settings, with_masks
+from chextools.heatmaps.masking import MaskingSettings, with_masks
+from chextools.heatmaps.reading import open_heatmap
 from chextools.plumbing.parallel import ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -29,14 +29,16 @@ def select_tasks(
     record = seen[-1].record if seen and isinstance(seen[-1], Located) else {}
     available = set(record.get("outlines", ()))
     if "heatmap" in record and not set(map(canonical, requested)) <= set(CHEXPERT):
-        available |= heatmaps.open_heatmap(record["heatmap"]).maps.keys()
+        available |= open_heatmap(record["heatmap"]).maps.keys()
     return itertools.chain(seen, items), frozenset(choose(requested, available, "the first record"))
 
 
-def segment(items: Iterable[Located | Failure], settings: Settings, jobs: int = 1) -> Iterator[Located | Failure]:
+def segment(
+    items: Iterable[Located | Failure], settings: MaskingSettings, jobs: int = 1
+) -> Iterator[Located | Failure]:
     """Records with masks for records with heatmaps or outlines, in order; a task that fails goes to "failed"."""
     return ordered_map(partial(_segment, settings=settings), items, jobs)
 
 
-def _segment(item: Located | Failure, settings: Settings) -> Located | Failure:
+def _segment(item: Located | Failure, settings: MaskingSettings) -> Located | Failure:
     return records.applied(lambda record: records.ordered(with_masks(record, settings)), item)

@@ -12,11 +12,13 @@ import numpy as np
 
 from chextools import tasks
 from chextools.errors import InputError
-from chextools.heatmaps import heatmaps, masking
-from chextools.heatmaps.binarize import surface_of
+from chextools.heatmaps import masking
+from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.levels import levels_above
+from chextools.heatmaps.reading import heatmaps_of
+from chextools.heatmaps.surface import surface_of
 from chextools.inputs.truth import Truth, mask_of
-from chextools.masks.masks import Mask, intersection
+from chextools.masks.mask import Mask, intersection
 from chextools.metrics import bootstrap, overlap
 from chextools.plumbing.parallel import ordered_map
 from chextools.records import records
@@ -52,7 +54,7 @@ class Settings:
     objective: str = "iou"
     sensitivity: float | None = None
     exception: bool = True
-    masks: masking.Settings = field(default_factory=masking.Settings)
+    masks: masking.MaskingSettings = field(default_factory=masking.MaskingSettings)
     remake: bool = False
     replicates: int = 1000
     seed: int = 0
@@ -127,7 +129,7 @@ def _measure(pair: tuple[Located | Failure, dict | None], has_truth: bool, setti
 
 def _at_thresholds(record: dict, truth: dict | None, settings: Settings) -> Row:
     """The objective of each heatmap at each threshold, where the truth is not empty (the study's true positives)."""
-    loaded = heatmaps.of_record(record)
+    loaded = heatmaps_of(record)
     values, failed = {}, {}
     for task in settings.tasks:
         if task not in loaded.maps and task not in loaded.failed:
@@ -147,7 +149,7 @@ def _at_thresholds(record: dict, truth: dict | None, settings: Settings) -> Row:
     return Row(record["id"], frozenset(loaded.maps), values, failed)
 
 
-def _areas(loaded: heatmaps.Heatmaps, task: str, true: Mask, settings: Settings) -> np.ndarray:
+def _areas(loaded: Heatmaps, task: str, true: Mask, settings: Settings) -> np.ndarray:
     """Pixels of mask and truth, and of the mask, at each threshold: int64 [2, G].
 
     The mask's pixels are those >= a level of float32, so one pass over the truth counts them for all levels.
@@ -202,7 +204,7 @@ def _scores(record: dict, truth: dict | None, has_truth: bool, settings: Setting
     """Each task's score and whether it is positive: by the truth where there is one, else by the record's labels."""
     scores, labels = record.get("scores", {}), record.get("labels", {})
     if "heatmap" in record and not (scores and (labels or has_truth)):
-        loaded = heatmaps.of_record(record)
+        loaded = heatmaps_of(record)
         scores, labels = loaded.scores | scores, loaded.labels | labels
     if not scores:
         raise InputError('no "scores"')

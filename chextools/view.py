@@ -26,7 +26,7 @@ from PIL import Image, PngImagePlugin
 
 from chextools import __version__, tasks
 from chextools.errors import InputError
-from chextools.heatmaps import heatmaps
+from chextools.heatmaps.reading import heatmaps_of
 from chextools.inputs import inputs
 from chextools.inputs.truth import read_truth
 from chextools.plumbing import files
@@ -155,7 +155,7 @@ def select_tasks(
     available = {*known.tasks, *itertools.chain(*(record.get(key, ()) for key in ("masks", "outlines", "points")))}
     if "heatmap" in record:
         with contextlib.suppress(InputError):  # said when it is drawn
-            available |= heatmaps.of_record(record).maps.keys()
+            available |= heatmaps_of(record).maps.keys()
     return itertools.chain(first, items), frozenset(tasks.choose(requested, available, "the first record"))
 
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chextools.heatmaps.binarize import binarize, components, filled, surface_of, without_islands
-from chextools.masks.masks import Mask
+from chextools.heatmaps.binarization import binarize
+from chextools.heatmaps.surface import surface_of
+from chextools.masks.mask import Mask
+from chextools.masks.morphology import filled, without_islands
+from chextools.masks.runs import components
 
 EIGHT = np.ones((3, 3), int)
 
@@ -106,7 +109,7 @@ def test_signs():
 
 
 def test_layer_maps_are_first_upsampled_to_the_network_input():
-    from chextools.heatmaps.upsample import bilinear
+    from chextools.heatmaps.surface import bilinear
 
     rng = np.random.default_rng(0)
     layer = rng.random((7, 7), np.float32)

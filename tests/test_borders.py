@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from chextools.masks import borders
-from chextools.masks.masks import Mask
+from chextools.masks.convex import convex_hull, min_area_rectangle
+from chextools.masks.mask import Mask
 
 # The eight neighbours (dy, dx) in clockwise order from the west.
 AROUND = [(0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1)]
@@ -75,7 +76,7 @@ def test_longest_border_is_the_followed_one(pixels):
     longest = max(reversed(all_borders), key=len)
     assert border.points == len(longest)
     assert border.area == shoelace(longest)
-    corners = borders.hull(np.array([(x, y) for y, x in longest]))
+    corners = convex_hull(np.array([(x, y) for y, x in longest]))
     assert sorted(border.hull.tolist()) == sorted(corners.tolist())
 
 
@@ -96,7 +97,7 @@ def test_a_filled_rectangle_by_hand():
     border = borders.longest(Mask.from_array(pixels))
     assert border.points == 2 * (6 + 10) - 4
     assert border.area == 5 * 9
-    assert borders.min_area_rectangle(border.hull) == (9, 5)
+    assert min_area_rectangle(border.hull) == (9, 5)
 
 
 def test_a_hole_may_have_the_longest_border():
@@ -114,14 +115,14 @@ def test_a_hole_may_have_the_longest_border():
 def test_dots_and_lines_have_no_area(shape, points):
     border = borders.longest(Mask.from_array(np.ones(shape, bool)))
     assert (border.points, border.area) == (points, 0)
-    assert borders.min_area_rectangle(border.hull) == (max(shape) - 1, 0)
+    assert min_area_rectangle(border.hull) == (max(shape) - 1, 0)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), min_size=1, max_size=40))
 def test_hull_holds_all_points_with_strict_corners(points):
     points = np.array(points)
-    hull = borders.hull(points)
+    hull = convex_hull(points)
     if len(hull) < 3:  # a point or a line
         assert np.linalg.matrix_rank(points - points[0]) < 2
         return
@@ -136,7 +137,7 @@ def test_a_spiral_of_hull_points_takes_many_rounds():
     """A convex arc that one far point undoes corner by corner: beyond the rounds that thin all at once."""
     x = np.arange(300)
     arc = np.stack([x, x * x], axis=1)
-    hull = borders.hull(np.concatenate([arc, [[300, -100000]]]))
+    hull = convex_hull(np.concatenate([arc, [[300, -100000]]]))
     assert hull.tolist() == [[0, 0], [300, -100000], [299, 299 * 299]]
 
 
@@ -145,8 +146,8 @@ def test_rectangle_is_the_least_of_all_angles():
     angles = np.linspace(0, np.pi / 2, 20001)
     turned = np.stack([np.cos(angles), np.sin(angles)])
     for _ in range(20):
-        hull = borders.hull(rng.integers(0, 1000, (rng.integers(3, 30), 2)))
-        longer, shorter = borders.min_area_rectangle(hull)
+        hull = convex_hull(rng.integers(0, 1000, (rng.integers(3, 30), 2)))
+        longer, shorter = min_area_rectangle(hull)
         areas = np.ptp(hull @ turned, axis=0) * np.ptp(hull @ (turned[::-1] * [[-1], [1]]), axis=0)
         assert longer >= shorter and longer * shorter == pytest.approx(areas.min(), rel=1e-3)
         assert longer * shorter <= areas.min() * (1 + 1e-12)

@@ -20,7 +20,9 @@ from test_canonical import one_thread  # noqa: F401
 from test_memory import peak_megabytes
 
 from chextools import cam, models
-from chextools.heatmaps import heatmaps
+from chextools.heatmaps.folders import index_folder
+from chextools.heatmaps.reading import heatmaps_of
+from chextools.heatmaps.study_pickles import read_study_pickle
 from chextools.models import checkpoints, inference
 from chextools.saliency import deeplift, ensembles
 from chextools.saliency.gradcam import gradcam
@@ -74,7 +76,7 @@ def test_records_and_files_say_the_same(cli, tmp_path, one):
         assert record["method"] == "gradcam" and record["target"] == "logit"
         assert record["model"] == loaded.sha256
         assert list(record["scores"]) == list(STUDY)  # the ten by default
-        read = heatmaps.of_record(record)
+        read = heatmaps_of(record)
         assert read.size == images.measure(record["image"]).size == tuple(record["size"])
         assert (read.method, read.model, read.input_size) == ("gradcam", loaded.sha256, (64, 64))
         assert read.scores == record["scores"]
@@ -102,7 +104,7 @@ def test_every_method_makes_maps(cli, tmp_path, one, method):
     assert result.code == 0, result.err
     records = lines(result.out)
     assert len(records) == 8 and all(record["method"].split()[0] == method for record in records)
-    maps = np.stack([heatmaps.of_record(record).maps["Edema"] for record in records])
+    maps = np.stack([heatmaps_of(record).maps["Edema"] for record in records])
     assert np.isfinite(maps).all()
     if method == "occlusion":
         assert maps.shape == (8, 64, 64) and records[0]["method"] == "occlusion window=16 stride=16 baseline=zero"
@@ -112,12 +114,12 @@ def test_the_mean_floor_is_the_mean_of_the_other_images_gradcam(cli, tmp_path, o
     options = ["--checkpoint", one, "--task", "Edema", "-q"]
     plain = lines(cli("chex-cam", CXRS, *options, "-o", tmp_path / "plain").out)
     mean = lines(cli("chex-cam", CXRS, *options, "-o", tmp_path / "mean", "--method", "mean").out)
-    maps = np.stack([heatmaps.of_record(record).maps["Edema"] for record in plain])
+    maps = np.stack([heatmaps_of(record).maps["Edema"] for record in plain])
     greatest = np.abs(maps).max((1, 2), keepdims=True)
     maps = np.divide(maps, greatest, where=greatest > 0, out=maps)
     for n, record in enumerate(mean):
         expected = np.delete(maps, n, 0).mean(0)
-        np.testing.assert_allclose(heatmaps.of_record(record).maps["Edema"], expected, atol=1e-6)
+        np.testing.assert_allclose(heatmaps_of(record).maps["Edema"], expected, atol=1e-6)
     (alone,) = lines(cli("chex-cam", plain[0]["image"], *options, "-o", tmp_path / "x", "--method", "mean").out)
     assert alone["failed"] == {"Edema": "the map holds NaN or infinity"}
 
@@ -128,8 +130,8 @@ def test_occlusion_can_be_black(cli, tmp_path, one):
     options = [tmp_path / "patient1.png", "--checkpoint", one, "--method", "occlusion", "--task", "Edema"]
     black = lines(cli("chex-cam", *options, "-o", tmp_path / "black", "--baseline", "black").out)
     grey = lines(cli("chex-cam", *options, "-o", tmp_path / "grey").out)
-    assert np.abs(heatmaps.of_record(black[0]).maps["Edema"]).max() < 1e-5
-    assert np.abs(heatmaps.of_record(grey[0]).maps["Edema"]).max() > 1e-4
+    assert np.abs(heatmaps_of(black[0]).maps["Edema"]).max() < 1e-5
+    assert np.abs(heatmaps_of(grey[0]).maps["Edema"]).max() > 1e-4
 
 
 # What maps should sum to
@@ -144,7 +146,7 @@ def test_the_delta_of_each_map_is_in_record_and_file(cli, tmp_path, one, monkeyp
         result = cli("chex-cam", *options, "-o", tmp_path / method, "--method", method, *more)
         told = re.findall(r"(\d+) of 16 heatmaps miss the change in logit by more than 0% of it", result.err)
         assert result.code == 0 and told == (["16"] if method == "ig" else [])
-        found[method] = [(record.get("delta"), heatmaps.of_record(record)) for record in lines(result.out)]
+        found[method] = [(record.get("delta"), heatmaps_of(record)) for record in lines(result.out)]
     for method in ("ig", "deeplift", "lrp"):
         for delta, made in found[method]:
             assert list(delta) == ["Edema", "Fracture"] and made.delta == delta
@@ -219,7 +221,7 @@ def test_an_ensemble_is_the_mean_of_maps_and_scores(cli, tmp_path, one, two):
 
     a, b, both = run("a", one), run("b", two), run("both", one, two)
     for x, y, mean in zip(a, b, both):
-        maps = [np.stack(list(heatmaps.of_record(record).maps.values())) for record in (x, y, mean)]
+        maps = [np.stack(list(heatmaps_of(record).maps.values())) for record in (x, y, mean)]
         np.testing.assert_allclose(maps[2], (maps[0] + maps[1]) / 2, atol=1e-7 * np.abs(maps).max())
         assert mean["scores"]["Edema"] == pytest.approx((x["scores"]["Edema"] + y["scores"]["Edema"]) / 2)
         assert mean["checkpoints"] == [str(one), str(two)]
@@ -233,7 +235,7 @@ def test_an_ensemble_file_names_checkpoints_per_task(cli, tmp_path, one, two):
     alone, *_ = lines(cli("chex-cam", CXRS, "--checkpoint", one, "-o", tmp_path / "one", "-q").out)
     assert list(record["scores"]) == ["Cardiomegaly", "Edema"]
     assert record["scores"]["Edema"] == alone["scores"]["Edema"]
-    found, expected = (heatmaps.of_record(r).maps["Edema"] for r in (record, alone))
+    found, expected = (heatmaps_of(r).maps["Edema"] for r in (record, alone))
     np.testing.assert_allclose(found, expected, rtol=1e-5)  # with other tasks beside it, last digits differ
     assert record["scores"]["Cardiomegaly"] != alone["scores"]["Cardiomegaly"]
     # Another choice from the same checkpoints is another model
@@ -255,7 +257,7 @@ def test_an_ensemble_that_does_not_fit_in_memory_is_read_anew_for_each_batch(cli
 def test_networks_of_other_sizes_and_resolutions_meet_at_the_larger_input(cli, tmp_path, one):
     other = checkpoint(tmp_path / "other.pt", "squeezenet1_1", ["Edema"], size=96)
     record, *_ = lines(cli("chex-cam", CXRS, "--checkpoint", one, "--checkpoint", other, "-o", tmp_path, "-q").out)
-    read = heatmaps.of_record(record)
+    read = heatmaps_of(record)
     assert read.input_size == (96, 96) and read.maps["Edema"].shape == (96, 96)
 
 
@@ -266,7 +268,7 @@ def test_parts_of_a_sum_keep_it_at_another_resolution(cli, tmp_path, one):
 
     def sums(name, *paths):
         words = [word for path in paths for word in ("--checkpoint", path)]
-        found = [heatmaps.of_record(record) for record in lines(cli("chex-cam", *options, tmp_path / name, *words).out)]
+        found = [heatmaps_of(record) for record in lines(cli("chex-cam", *options, tmp_path / name, *words).out)]
         return np.array([made.maps["Edema"].sum(dtype=float) for made in found])
 
     mean = (sums("a", one) + sums("b", other)) / 2
@@ -297,7 +299,7 @@ def test_multiclass_tasks_are_positive_minus_negative(cli, tmp_path):
     loaded = checkpoints.load(path)
     bias = loaded.model.fc.bias
     logit = np.log(record["scores"]["Edema"] / (1 - record["scores"]["Edema"]))
-    total = heatmaps.of_record(record).maps["Edema"].sum()
+    total = heatmaps_of(record).maps["Edema"].sum()
     assert total == pytest.approx(logit - float(bias[1] - bias[0]), abs=1e-4)
 
 
@@ -307,7 +309,7 @@ def test_multiclass_tasks_are_positive_minus_negative(cli, tmp_path):
 def test_pickles_are_what_the_study_reads_and_what_we_read(cli, tmp_path, one):
     options = [CXRS, "--checkpoint", one, "--format", "pickles", "-q"]
     record, *_ = lines(cli("chex-cam", *options, "-o", tmp_path / "maps").out)
-    own = heatmaps.of_record(record)
+    own = heatmaps_of(record)
     path = tmp_path / "maps" / f"{record['id']}_Airspace Opacity_map.pkl"
     with path.open("rb") as stream:
         found = pickle.load(stream)  # as the study's scripts do
@@ -317,13 +319,13 @@ def test_pickles_are_what_the_study_reads_and_what_we_read(cli, tmp_path, one):
     assert torch.equal(found["map"], upsampled) and found["map"].shape == (1, 1, 64, 64)
     assert found["cxr_dims"] == tuple(record["size"][::-1]) and found["cxr_img"].shape == (3, 64, 64)
     assert (found["task"], found["prob"], found["gt"]) == ("Airspace Opacity", own.scores["Airspace Opacity"], 0)
-    ours = heatmaps.read_study_pickle(path)
+    ours = read_study_pickle(path)
     assert ours.size == own.size and ours.scores["Airspace Opacity"] == own.scores["Airspace Opacity"]
     assert torch.equal(torch.tensor(ours.maps["Airspace Opacity"]), upsampled[0, 0])
     again = cli("chex-cam", *options, "-o", tmp_path / "again")
     assert again.code == 0
     assert subprocess.run(["diff", "-r", tmp_path / "maps", tmp_path / "again"]).returncode == 0
-    assert heatmaps.index_folder(tmp_path / "maps").kind == "npz"  # pickles beside them are copies
+    assert index_folder(tmp_path / "maps").kind == "npz"  # pickles beside them are copies
 
 
 def test_a_task_that_a_pickles_name_cannot_hold_is_refused_before_work(cli, tmp_path):

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 from chextools.metrics import bootstrap
 
 

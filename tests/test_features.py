@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 
 
 def rows(text: str) -> list[dict]:

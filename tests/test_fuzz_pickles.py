@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chextools.errors import InputError
-from chextools.heatmaps.heatmaps import Heatmaps, read_npz, read_study_pickle, write_npz
+from chextools.heatmaps.heatmaps import Heatmaps
+from chextools.heatmaps.npz import read_npz, write_npz
+from chextools.heatmaps.study_pickles import read_study_pickle
 
 ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
 ENOUGH = 3_000_000  # bytes; the seeds have some thousands, and an opcode may make an object of about a hundred

@@ -14,9 +14,12 @@ import pytest
 
 from chextools import tasks
 from chextools.errors import InputError, LimitError
-from chextools.heatmaps import heatmaps as hm
-from chextools.heatmaps.heatmaps import HeatmapFolder, Heatmaps, index_folder, open_heatmap, read_npz, read_study_pickle
-from chextools.masks.masks import MAX_PIXELS
+from chextools.heatmaps.folders import HeatmapFolder, index_folder
+from chextools.heatmaps.heatmaps import NOT_FINITE, Heatmaps
+from chextools.heatmaps.npz import read_npz, write_npz
+from chextools.heatmaps.reading import heatmaps_of, open_heatmap
+from chextools.heatmaps.study_pickles import read_study_pickle
+from chextools.records.sizes import MAX_PIXELS
 
 ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
 RAMP = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -47,7 +50,7 @@ def example(**changes):
 
 def write(path, heatmaps):
     path.parent.mkdir(parents=True, exist_ok=True)
-    hm.write_npz(path, heatmaps)
+    write_npz(path, heatmaps)
     return path
 
 
@@ -109,9 +112,9 @@ def test_delta_and_sign_come_back_from_a_file(tmp_path):
     read = read_npz(write(tmp_path / "b.npz", example()))
     assert (read.delta, read.chosen_sign, read.sign) == ({}, None, "positive")
     record = {"id": "p1", "heatmap": str(tmp_path / "b.npz")}
-    assert hm.of_record(record | {"sign": "raw"}).sign == "raw"
+    assert heatmaps_of(record | {"sign": "raw"}).sign == "raw"
     with pytest.raises(InputError, match="^\"sign\" is 'up', not one of positive, abs, raw$"):
-        hm.of_record(record | {"sign": "up"})
+        heatmaps_of(record | {"sign": "up"})
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -126,8 +129,8 @@ def test_npz_that_numpy_writes(tmp_path, save, kind, order):
 
 def test_npz_of_equal_heatmaps_are_equal_bytes(tmp_path):
     first, second = io.BytesIO(), io.BytesIO()
-    hm.write_npz(first, example())
-    hm.write_npz(second, example())
+    write_npz(first, example())
+    write_npz(second, example())
     assert first.getvalue() == second.getvalue() == write(tmp_path / "p1.npz", example()).read_bytes()
     assert {member.date_time for member in zipfile.ZipFile(first).infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -148,7 +151,7 @@ def test_a_map_that_is_not_finite_fails_alone(tmp_path, bad):
 
 def test_a_float64_map_beyond_float32_is_not_finite(tmp_path):
     np.savez(tmp_path / "p1.npz", **arrays(maps=np.full((2, 3, 4), 1e300)))
-    assert read_npz(tmp_path / "p1.npz").failed == dict.fromkeys(["Edema", "Fracture"], hm.NOT_FINITE)
+    assert read_npz(tmp_path / "p1.npz").failed == dict.fromkeys(["Edema", "Fracture"], NOT_FINITE)
 
 
 def test_a_flat_map_is_flagged(tmp_path):
@@ -284,7 +287,7 @@ def test_deflated_rubbish(tmp_path):
 def test_what_cannot_be_written(tmp_path):
     for heatmaps in (example(maps={}), example(maps={"a": RAMP, "b": RAMP[:2]}), example(input_size=None)):
         with pytest.raises(InputError, match="p1: an npz "):
-            hm.write_npz(tmp_path / "p1.npz", heatmaps)
+            write_npz(tmp_path / "p1.npz", heatmaps)
 
 
 # The study's pickles

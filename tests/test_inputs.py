@@ -55,7 +55,7 @@ def test_coco():
     categories = [{"id": 3, "name": "Edema"}, {"id": 4, "name": "Lung Opacity"}]
     record = one(json.dumps({"images": [image], "annotations": [square], "categories": categories}))
     assert record["id"] == "patient1_study2_view1_frontal"
-    from chextools.masks.masks import Mask
+    from chextools.masks.mask import Mask
 
     assert {task: Mask.from_rle(rle).area for task, rle in record["masks"].items()} == {
         "Edema": 4,

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as cocomask
 
 from chextools.errors import InputError
-from chextools.masks.masks import MAX_PIXELS, Mask, intersection, union
+from chextools.masks.mask import Mask, intersection, union
+from chextools.records.sizes import MAX_PIXELS
 
 pixels = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 pairs = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from conftest import launcher
 
-from chextools.heatmaps.heatmaps import Heatmaps, write_npz
+from chextools.heatmaps.heatmaps import Heatmaps
+from chextools.heatmaps.npz import write_npz
 
 # A small process in between: a child's peak starts from the memory of the process that starts it.
 WATCH = """

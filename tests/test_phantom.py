@@ -15,7 +15,7 @@ from PIL import Image
 
 from chextools import phantom
 from chextools.inputs import inputs
-from chextools.masks.masks import Mask, intersection
+from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.phantoms import outlines, picture
 from chextools.phantoms.scene import Body

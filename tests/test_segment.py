@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import need_shared
 
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 from chextools.tasks import STUDY
 
 
@@ -111,7 +111,7 @@ def test_a_task_without_a_threshold_fails_and_the_others_go_on(cli, small, tmp_p
 
 
 def test_smoothing_is_a_mean_over_a_box():
-    from chextools.heatmaps.binarize import box_filter
+    from chextools.heatmaps.smoothing import box_filter
 
     rng = np.random.default_rng(0)
     values = rng.random((9, 7), np.float32)

@@ -10,10 +10,11 @@ import pytest
 
 from chextools import tune
 from chextools.errors import InputError
-from chextools.heatmaps.heatmaps import Heatmaps, write_npz
+from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.levels import level_above, levels_above
-from chextools.heatmaps.upsample import Surface
-from chextools.masks.masks import Mask, intersection
+from chextools.heatmaps.npz import write_npz
+from chextools.heatmaps.surface import Surface
+from chextools.masks.mask import Mask, intersection
 from chextools.metrics import bootstrap
 
 STUDY = {"threshold": "tuning_results.csv", "cutoff": "probability_tuning_results.csv"}

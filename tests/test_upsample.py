@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chextools.heatmaps.levels import level_above, levels, otsu
-from chextools.heatmaps.upsample import Surface, bilinear
+from chextools.heatmaps.surface import Surface, bilinear
 
 F32 = np.float32
 TINY = F32(1e-45)

@@ -14,8 +14,10 @@ import pytest
 from conftest import launcher, need_shared
 from PIL import Image
 
-from chextools.heatmaps.heatmaps import Heatmaps, write_npz
-from chextools.masks.masks import Mask
+from chextools.heatmaps.heatmaps import Heatmaps
+from chextools.heatmaps.npz import write_npz
+from chextools.masks.loops import loops_around
+from chextools.masks.mask import Mask
 from chextools.view import plain_name
 from chextools.viewing import render
 from chextools.viewing.panels import Case, Subject
@@ -126,7 +128,7 @@ def test_loops_enclose_the_pixels_of_the_mask_and_no_others(seed):
     """A pixel's centre is in the mask if a ray from it crosses the loops an odd number of times."""
     rng = np.random.default_rng(seed)
     array = rng.random((13, 11)) < (0.2, 0.5, 0.8, 0.95)[seed]
-    ends = [(loop, np.roll(loop, -1, axis=0)) for loop in render.loops(Mask.from_array(array))]
+    ends = [(loop, np.roll(loop, -1, axis=0)) for loop in loops_around(Mask.from_array(array))]
     a, b = (np.concatenate(part) for part in zip(*ends))
     for y in range(13):
         for x in range(11):
@@ -137,9 +139,9 @@ def test_loops_enclose_the_pixels_of_the_mask_and_no_others(seed):
 
 
 def test_a_loop_of_a_full_size_mask_has_its_corners():
-    (loop,) = render.loops(box(500, 700, 1500, 1900, (2320, 2828)))
+    (loop,) = loops_around(box(500, 700, 1500, 1900, (2320, 2828)))
     assert (loop.min(axis=0).tolist(), loop.max(axis=0).tolist()) == ([700, 500], [1900, 1500])
-    assert render.loops(Mask.empty((5, 5))) == []
+    assert loops_around(Mask.empty((5, 5))) == []
 
 
 def is_colour(image: np.ndarray, colour: tuple) -> np.ndarray:

@@ -52,7 +52,7 @@ def command(
     with base.output(output, force) as write:
         items = records.select_shard(read_all(inputs, base.stdin()), shard)
         items, wanted = segment.select_tasks(items, tasks)
-        settings = masking.Settings(
+        settings = masking.MaskingSettings(
             threshold=threshold,
             cutoffs=thresholds.read_cutoffs(cutoff) if cutoff else {},
             smooth=smooth,

@@ -167,7 +167,7 @@ def command(
         for _ in tally.passing(known.failures):
             pass
         chosen = choose(tasks, known.tasks, truth)
-    masks = masking.Settings(
+    masks = masking.MaskingSettings(
         threshold=thresholds.threshold_of(threshold),
         smooth=smooth,
         sign=sign,

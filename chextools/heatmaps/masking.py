@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chextools.errors import InputError
-from chextools.heatmaps import heatmaps
-from chextools.heatmaps.binarize import binarize
-from chextools.masks.masks import Mask
+from chextools.heatmaps.binarization import binarize
+from chextools.heatmaps.reading import heatmaps_of
+from chextools.masks.mask import Mask
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class MaskingSettings:
     """How heatmaps become masks.
 
     threshold: None for Otsu's, one number in [0, 1] for all tasks, or a number by task.
@@ -37,14 +37,14 @@ class Settings:
         return self.threshold
 
 
-def with_masks(record: dict, settings: Settings) -> dict:
+def with_masks(record: dict, settings: MaskingSettings) -> dict:
     """The record with "masks", "failed" and "flags". Raises InputError if none of it can be done."""
     if "outlines" in record:
         return _from_outlines(record, settings)
     return _from_heatmap(record, settings)
 
 
-def _from_outlines(record: dict, settings: Settings) -> dict:
+def _from_outlines(record: dict, settings: MaskingSettings) -> dict:
     outlines = record.pop("outlines")
     size = tuple(record.get("size") or ())
     if not size:
@@ -55,8 +55,8 @@ def _from_outlines(record: dict, settings: Settings) -> dict:
     return _with_failed(record, failed)
 
 
-def _from_heatmap(record: dict, settings: Settings) -> dict:
-    loaded = heatmaps.of_record(record)
+def _from_heatmap(record: dict, settings: MaskingSettings) -> dict:
+    loaded = heatmaps_of(record)
     size = loaded.size
     record["size"] = list(size)
     record["scores"] = loaded.scores | record.get("scores", {})
@@ -84,7 +84,7 @@ def _from_heatmap(record: dict, settings: Settings) -> dict:
 
 
 def _by_task(
-    settings: Settings, available: Iterable[str], mask: Callable[[str], Mask], failed: Mapping[str, str]
+    settings: MaskingSettings, available: Iterable[str], mask: Callable[[str], Mask], failed: Mapping[str, str]
 ) -> tuple[dict, dict]:
     """(RLE by task, reason by failed task) of the tasks that are wanted."""
     masks, failed = {}, dict(failed)

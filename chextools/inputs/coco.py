@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from chextools.errors import InputError
 from chextools.inputs import inputs
-from chextools.masks.masks import MAX_PIXELS, Mask, check_size, union
+from chextools.masks.mask import Mask, union
+from chextools.records.sizes import MAX_PIXELS, check_size
 
 
 def records_of(document: object) -> Iterator[dict]:

@@ -42,9 +42,9 @@ def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
     elif os.path.isdir(source):
         yield from _read_folder(source)
     elif _is_heatmap(source):
-        from chextools.heatmaps import heatmaps
+        from chextools.heatmaps.study_pickles import split_name
 
-        identifier, _ = heatmaps.split_name(source) or (PurePath(source).stem, "")
+        identifier, _ = split_name(source) or (PurePath(source).stem, "")
         yield from _located(source, [{"id": identifier, "heatmap": source}])
     else:
         with open_input(source) as stream:
@@ -180,9 +180,9 @@ def _is_heatmap(path: str) -> bool:
 
 
 def _read_folder(path: str) -> Iterator[Located | Failure]:
-    from chextools.heatmaps import heatmaps
+    from chextools.heatmaps.folders import open_folder
 
-    folder = heatmaps.open_folder(path)
+    folder = open_folder(path)
     yield from _located(path, ({"id": i, "heatmap": folder.reference(i)} for i in folder))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chextools import tasks
 from chextools.errors import InputError
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 from chextools.records.records import Failure, Located
 
 

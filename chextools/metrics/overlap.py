@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 
 SLICES = ("positive", "full")
 

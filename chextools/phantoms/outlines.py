@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 
 _LEAST = 20  # vertices of an outline, at least and at most
 _MOST = 80

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from chextools import tasks
 from chextools.errors import InputError
+from chextools.records.sizes import check_size
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,6 @@ def ordered(record: dict) -> dict:
 
 def checked(record: object) -> dict:
     """The record with canonical task names. Raises InputError unless it is an object with a usable id and values."""
-    from chextools.masks.masks import check_size  # here, so that what only writes lines needs no numpy
-
     if not isinstance(record, dict):
         raise InputError("not a JSON object")
     if "id" not in record:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from chextools import tasks
 from chextools.inputs import coco
-from chextools.masks.masks import Mask
+from chextools.masks.mask import Mask
 from chextools.records.records import dumps
 
 log = logging.getLogger(__name__)

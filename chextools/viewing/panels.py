@@ -14,10 +14,11 @@ from PIL import Image
 
 from chextools import tasks
 from chextools.errors import InputError
-from chextools.heatmaps import heatmaps
-from chextools.heatmaps.binarize import surface_of
+from chextools.heatmaps.heatmaps import checked_sign
+from chextools.heatmaps.reading import heatmaps_of
+from chextools.heatmaps.surface import surface_of
 from chextools.inputs.truth import masks_of
-from chextools.masks.masks import Mask, intersection
+from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.records import records
 from chextools.viewing.render import Legend, Panel
@@ -87,10 +88,10 @@ class Case:
     def __init__(self, subject: Subject, pixels: int, wanted: frozenset[str] | None = None, sign: str | None = None):
         self.record, self.truth, self.points = subject.record, subject.truth, subject.points or {}
         self.id, self.pixels = self.record["id"], pixels
-        self.heatmaps = heatmaps.of_record(self.record, wanted) if "heatmap" in self.record else None
+        self.heatmaps = heatmaps_of(self.record, wanted) if "heatmap" in self.record else None
         if not isinstance(self.record.get("image"), str) or not self.record["image"]:
             raise InputError('no "image" key; name the X-rays with --images')
-        own = heatmaps.checked_sign(self.record.get("sign") or "positive")
+        own = checked_sign(self.record.get("sign") or "positive")
         self.sign = sign or (self.heatmaps.sign if self.heatmaps else own)
         failed = self.record.get("failed", {}) | (self.heatmaps.failed if self.heatmaps else {})
         self.failed = {task: str(why) for task, why in failed.items() if wanted is None or task in wanted}

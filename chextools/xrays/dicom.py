@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, pixel_array
 
 from chextools.errors import InputError, LimitError
-from chextools.masks.masks import check_size
+from chextools.records.sizes import check_size
 from chextools.xrays.images import MAX_BYTES, Header, scaled
 
 _TABLE = 2**16  # values for which the way from stored to shown is worked out once, not per pixel

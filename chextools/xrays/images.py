@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from chextools.errors import InputError, LimitError, MissingExtra
-from chextools.masks.masks import MAX_PIXELS, check_size
+from chextools.records.sizes import MAX_PIXELS, check_size
 
 # EPS is not among them: reading it would run another program.
 FORMATS = ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "JPEG2000")

@@ -61,7 +61,8 @@ def make(folder: Path, count: int) -> None:
     """images.jsonl with its images, maps, and truth.jsonl."""
     from PIL import Image
 
-    from chextools.heatmaps import heatmaps
+    from chextools.heatmaps.heatmaps import Heatmaps
+    from chextools.heatmaps.npz import write_npz
 
     random = np.random.default_rng(0)
     values = random.normal(size=(64, len(TASKS), 8, 8)).astype(np.float32)
@@ -73,7 +74,7 @@ def make(folder: Path, count: int) -> None:
             place.mkdir(parents=True, exist_ok=True)
             picture.save(place / f"{identifier}.png")
             images.write(json.dumps({"id": identifier, "image": f"images/{k // FOLDERS}/{identifier}.png"}) + "\n")
-            found = heatmaps.Heatmaps(
+            found = Heatmaps(
                 identifier,
                 (SIDE, SIDE),
                 dict(zip(TASKS, values[k % 64])),
@@ -82,7 +83,7 @@ def make(folder: Path, count: int) -> None:
                 method="gradcam",
                 model="0" * 64,
             )
-            heatmaps.write_npz(folder / f"maps/{identifier}.npz", found)
+            write_npz(folder / f"maps/{identifier}.npz", found)
             truth.write(json.dumps({"id": identifier, "masks": dict.fromkeys(TASKS, MASK)}) + "\n")
 
 

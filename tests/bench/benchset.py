@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chextools.heatmaps.upsample import bilinear
+from chextools.heatmaps.surface import bilinear
 
 TASKS = [
     "Enlarged Cardiomediastinum",

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as cocomask
 from scipy import ndimage
 
-from chextools.heatmaps.heatmaps import read_study_pickle
+from chextools.heatmaps.study_pickles import read_study_pickle
 
 
 def upsample(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

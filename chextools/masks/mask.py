@@ -1,4 +1,4 @@
-"""Binary masks as runs of pixels: COCO run-length encoding, polygons, arrays, and the arithmetic on runs.
+"""Binary masks as runs of pixels: made from and to COCO's run lengths, outlines and arrays; and the arithmetic on runs.
 
 A mask is never held as pixels. Its runs follow COCO's order: column by column from the left, each column from the
 top, so that the pixel in row y and column x of an h by w image has the position x * h + y.
@@ -11,29 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chextools.errors import InputError, LimitError
-
-MAX_PIXELS = 2**29  # 23,170 x 23,170: no X-ray detector comes near, and a stranger's header cannot ask for more
-MAX_SIDE = 2**16 - 1  # JPEG's limit; memory grows with a side times the heatmap's
-
-_DIGIT_BITS = 5  # COCO's compressed counts: base 32, a sign bit in the last digit, ASCII from '0'
-_MAX_DIGITS = 7
-
-
-def check_size(size: Sequence[int], what: str = "size") -> tuple[int, int]:
-    """`size` as (height, width), refused unless it is two positive integers of at most `MAX_PIXELS` in all."""
-    try:
-        height, width = size
-        valid = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v > 0 for v in (height, width))
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise InputError(f"{what} must be [height, width] in pixels, not {_short(size)}")
-    if int(height) * int(width) > MAX_PIXELS:
-        raise LimitError(f"{what} {height} x {width} is more than {MAX_PIXELS} pixels")
-    if max(height, width) > MAX_SIDE:
-        raise LimitError(f"{what} {height} x {width} has a side of more than {MAX_SIDE} pixels")
-    return int(height), int(width)
+from chextools.errors import InputError
+from chextools.masks.polygons import outlines_to_flips, pixels_to_flips
+from chextools.masks.rle import compress_counts, decompress_counts
+from chextools.records.sizes import MAX_PIXELS, check_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +44,7 @@ class Mask:
     def from_array(cls, array: np.ndarray) -> Mask:
         """From an array [height, width]; what is not zero belongs to the mask."""
         height, width = array.shape
-        return cls.from_flips((height, width), _flips(np.asarray(array, bool), 0, 0, height))
+        return cls.from_flips((height, width), pixels_to_flips(np.asarray(array, bool), 0, 0, height))
 
     @classmethod
     def from_rle(cls, rle: object) -> Mask:
@@ -87,7 +68,7 @@ class Mask:
             elif not isinstance(given, list) or not all(type(c) is int and 0 <= c <= MAX_PIXELS for c in given):
                 raise InputError("RLE counts must be COCO's string or a list of integers")
             counts.append(given)
-        for number, values in zip(strings, _decompress(list(strings.values()))):
+        for number, values in zip(strings, decompress_counts(list(strings.values()))):
             counts[number] = values
         return [cls.from_counts(size, np.asarray(values, np.int64)) for size, values in zip(sizes, counts)]
 
@@ -103,33 +84,12 @@ class Mask:
         return cls.from_flips(size, ends[: ends.size - ends.size % 2])
 
     @classmethod
-    def from_polygons(cls, size: tuple[int, int], polygons: Sequence[object]) -> Mask:
+    def from_polygons(cls, size: tuple[int, int], outlines: Sequence[object]) -> Mask:
         """The union of filled outlines, each a list of [x, y] vertices in pixels, drawn as the study draws them.
 
-        The study truncates coordinates to integers and lets Pillow fill each polygon with its outline.
         Raises InputError for fewer than three vertices, or one more than a pixel outside the image.
         """
-        height, width = size
-        if not isinstance(polygons, (list, tuple)):
-            raise InputError(f"outlines must be a list of polygons, not {_short(polygons)}")
-        vertices = [_vertices(polygon, size, number) for number, polygon in enumerate(polygons, 1)]
-        if not vertices:
-            return cls.empty(size)
-        from PIL import Image, ImageDraw  # here, as most runs draw nothing and it costs start-up
-
-        top = max(0, min(int(v[:, 1].min()) for v in vertices))
-        bottom = min(height, max(int(v[:, 1].max()) for v in vertices) + 1)
-        # Pillow's rounding depends on x but not on a whole-pixel shift in y: only rows may be cropped.
-        canvas = Image.new("L", (width, max(bottom - top, 1)))
-        draw = ImageDraw.Draw(canvas)
-        for v in vertices:
-            draw.polygon([(x, y - top) for x, y in v.tolist()], outline=1, fill=1)
-        box = canvas.getbbox()
-        if box is None:
-            return cls.empty(size)
-        left, upper, right, lower = box
-        pixels = np.asarray(canvas.crop(box), bool)
-        return cls.from_flips(size, _flips(pixels, left, top + upper, height))
+        return cls.from_flips(size, outlines_to_flips(size, outlines))
 
     @property
     def starts(self) -> np.ndarray:
@@ -188,7 +148,7 @@ class Mask:
 
     def to_rle(self) -> dict:
         """COCO RLE with compressed counts, equal to pycocotools' byte for byte."""
-        return {"size": list(self.size), "counts": _compress(self.to_counts())}
+        return {"size": list(self.size), "counts": compress_counts(self.to_counts())}
 
 
 def intersection(a: Mask, b: Mask) -> int:
@@ -223,84 +183,3 @@ def _pixels_before(mask: Mask, positions: np.ndarray) -> np.ndarray:
     run = index // 2
     inside = index % 2 == 1
     return before[run] + np.where(inside, positions - mask.bounds[np.maximum(index - 1, 0)], 0)
-
-
-def _flips(pixels: np.ndarray, left: int, top: int, height: int) -> np.ndarray:
-    """Where the value flips along the columns of `pixels`, whose corner lies at (left, top) of the whole image."""
-    rows, columns = pixels.shape
-    padded = np.zeros((columns, rows + 2), bool)
-    padded[:, 1:-1] = pixels.T
-    column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    return (column + left) * height + row + top
-
-
-def _vertices(polygon: object, size: tuple[int, int], number: int) -> np.ndarray:
-    """A polygon's vertices as int64 [n, 2] (x, y), truncated as the study does."""
-    try:
-        points = np.array(polygon, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise InputError(f"outline {number} must be a list of [x, y] numbers")
-    if len(points) < 3:
-        raise InputError(f"outline {number} has {len(points)} points; an area needs at least three")
-    height, width = size
-    outside = (points <= -1) | (points >= np.array([width + 1, height + 1]))
-    if outside.any():
-        x, y = points[outside.any(axis=1)][0]
-        raise InputError(f"outline {number} has the point ({x:g}, {y:g}) outside the image of {height} x {width}")
-    return points.astype(np.int64)  # truncates towards zero, like int()
-
-
-def _decompress(texts: Sequence[str | bytes]) -> list[np.ndarray]:
-    """COCO's compressed counts, int64. Each count is written in base 32 as the difference to the last but one."""
-    if not texts:
-        return []
-    try:
-        texts = [text.encode("ascii") if isinstance(text, str) else text for text in texts]
-    except UnicodeEncodeError:
-        raise InputError("RLE counts hold a character outside COCO's alphabet") from None
-    if not all(texts):
-        raise InputError("RLE counts are empty")
-    digits = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # what lies below wraps around
-    if digits.max() > 63:
-        raise InputError("RLE counts hold a character outside COCO's alphabet")
-    last = np.flatnonzero(digits < 32)
-    ends = np.cumsum([len(text) for text in texts])
-    stops = np.searchsorted(last, ends)  # numbers up to the end of each text
-    if not last.size or not np.array_equal(last[stops - 1], ends - 1):
-        raise InputError("RLE counts are truncated")
-    length = np.diff(last, prepend=-1)
-    if length.max() > _MAX_DIGITS:
-        raise InputError("RLE counts hold a number too large for any image")
-    values = (digits[last] & 31).astype(np.int64)
-    values -= (values & 16) << 1  # the last digit holds the sign
-    for back in range(1, length.max()):
-        longer = np.flatnonzero(length > back)
-        values[longer] = (values[longer] << _DIGIT_BITS) + (digits[last[longer] - back] & 31)
-    counts = np.split(values, stops[:-1])
-    for part in counts:
-        np.cumsum(part[1::2], out=part[1::2])
-        np.cumsum(part[2::2], out=part[2::2])  # the first count stands alone
-    return counts
-
-
-def _compress(counts: np.ndarray) -> str:
-    """The inverse of `_decompress`."""
-    values = counts.astype(np.int64)
-    values[3:] -= counts[1:-2]
-    columns = []
-    more = np.ones(values.size, bool)
-    while more.any():
-        digit = values & 31
-        values >>= _DIGIT_BITS
-        following = more & np.where(digit & 16, values != -1, values != 0)
-        columns.append(np.where(more, digit + 48 + 32 * following, 0))
-        more = following
-    characters = np.stack(columns, axis=1).astype(np.uint8).ravel()
-    return characters[characters != 0].tobytes().decode("ascii")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -5,79 +5,21 @@ at a threshold. Between four neighbouring nodes (a *cell*, some 7 x 9 pixels) th
 rounding, so counts and borders are solved per cell and per column of a cell. A solution is trusted only where it is
 further from its threshold than all rounding together; every other pixel is evaluated by the reference's own recipe
 (`Surface.pixels`). The results are therefore exact, not close.
-
-All values are float32. The recipe, from torch's CPU kernel with fma: along x first, then along y,
-fma(node[i0], w0, round(node[i1] * w1)), with half-pixel centres and coordinates clipped at the first node. Where height
-and width add up to 128 or less torch takes another kernel, which adds the four corners one after the other.
 """
 
-from functools import cached_property, lru_cache
+from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 
 from chextools.heatmaps.levels import grey_levels, levels
+from chextools.heatmaps.sampling import axis_of, cells_of, fma, lerp
+from chextools.heatmaps.smoothing import box_filter
 
 _PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
 _NARROW = 6  # nodes that a patch is wide at most: a level crosses few columns of a wide one
 _ROUNDING = np.float32(2.0**-20)  # of the largest value: above all roundings of the recipe (6 x 2^-24) and of our own
-
-
-class _Axis:
-    """One direction of the resampling: for each of `size` pixels the nodes below and above it, and their weights."""
-
-    def __init__(self, nodes: int, size: int):
-        self.nodes, self.size = nodes, size
-        self.step = np.float32(nodes) / np.float32(size)
-        self.source = (np.float64(self.step) * (np.arange(size) + 0.5) - 0.5).astype(np.float32)  # one rounding: an fma
-        clipped = np.maximum(self.source, np.float32(0))
-        self.lower = clipped.astype(np.intp)
-        self.upper = np.minimum(self.lower + 1, nodes - 1)
-        self.upper_weight = clipped - self.lower.astype(np.float32)
-        self.lower_weight = np.float32(1) - self.upper_weight
-        self.cells = _Cells(self, range(nodes))
-
-
-class _Cells:
-    """An axis cut at some of its nodes, its first and last among them: the pixels of each of the knots' + 1 cells.
-
-    The first and the last cell lie outside the nodes, where the map is flat.
-    """
-
-    def __init__(self, axis, knots):
-        knots = np.array(knots)
-        cell = np.searchsorted(knots, np.floor(axis.source), side="right")
-        self.first = np.searchsorted(cell, np.arange(len(knots) + 2))  # first pixel of each cell, `size` at the end
-        self.count = np.diff(self.first)
-        self.most = int(self.count.max())
-        begin = axis.source[np.minimum(self.first[:-1], axis.size - 1)]
-        span = np.diff(knots, prepend=-1, append=axis.nodes)
-        # In its cell the first pixel lies at `offset`, the others each a `step` on, but for rounding by `uneven`.
-        self.offset = ((begin - knots[np.arange(-1, len(knots))]) / span).astype(np.float32)
-        self.offset[[0, -1]] = 0
-        self.step = (axis.step / span).astype(np.float32)
-        even = begin[cell] + np.float64(axis.step) * (np.arange(axis.size) - self.first[cell])
-        self.uneven = (np.abs(axis.source - even).max() / span).astype(np.float32)
-        # Cells of about one width are solved together.
-        self.classes, widths = [], sorted(set(self.count.tolist()) - {0})
-        while widths:
-            alike = [width for width in widths if 5 * width >= 4 * widths[-1]]
-            self.classes.append((self.count >= alike[0]) & (self.count <= alike[-1]))
-            widths = widths[: -len(alike)]
-
-
-_axis = lru_cache(16)(_Axis)  # the maps of one X-ray share theirs
-_cells = lru_cache(64)(_Cells)
-
-
-def _fma(a, b, c):
-    """a * b + c in float32: the float64 product of two float32 is exact."""
-    total = np.multiply(a, b, dtype=np.float64)
-    total += c
-    return total.astype(np.float32)
-
-
-def _lerp(low, high, low_weight, high_weight):
-    return _fma(low, low_weight, high * high_weight)
 
 
 class Surface:
@@ -91,8 +33,8 @@ class Surface:
         if self.values.ndim != 2 or 0 in self.values.shape or min(size) < 1:
             raise ValueError(f"cannot upsample a map of shape {np.shape(values)} to {tuple(size)} pixels")
         self.size = (int(size[0]), int(size[1]))
-        self._y = _axis(self.values.shape[0], self.size[0])
-        self._x = _axis(self.values.shape[1], self.size[1])
+        self._y = axis_of(self.values.shape[0], self.size[0])
+        self._x = axis_of(self.values.shape[1], self.size[1])
         self._scale = np.abs(self.values).max()
         self._tiny = sum(self.size) <= 128
         # Few pixels per cell are cheaper to make than to solve; at the ends of float32's range our bounds do not hold.
@@ -112,9 +54,9 @@ class Surface:
         top, bottom = self._y.lower[y], self._y.upper[y]
         a, b, c, d = self._x.lower_weight[x], self._x.upper_weight[x], self._y.lower_weight[y], self._y.upper_weight[y]
         if self._tiny:
-            total = _lerp(v[top, left], v[top, right], c * a, c * b)
-            return _fma(v[bottom, right], d * b, _fma(v[bottom, left], d * a, total))
-        return _lerp(_lerp(v[top, left], v[top, right], a, b), _lerp(v[bottom, left], v[bottom, right], a, b), c, d)
+            total = lerp(v[top, left], v[top, right], c * a, c * b)
+            return fma(v[bottom, right], d * b, fma(v[bottom, left], d * a, total))
+        return lerp(lerp(v[top, left], v[top, right], a, b), lerp(v[bottom, left], v[bottom, right], a, b), c, d)
 
     @cached_property
     def minimum(self) -> np.float32:
@@ -202,11 +144,11 @@ class Surface:
         step = max(1, 2 * _PIXELS_AT_ONCE // self.size[1])
         for i in range(0, len(across), step):
             part = self.values[i : i + step]
-            across[i : i + step] = _lerp(part[:, x.lower], part[:, x.upper], x.lower_weight, x.upper_weight)
+            across[i : i + step] = lerp(part[:, x.lower], part[:, x.upper], x.lower_weight, x.upper_weight)
         for i in range(0, self.size[0], step):
             rows = slice(i, i + step)
             weights = y.lower_weight[rows, None], y.upper_weight[rows, None]
-            yield i, _lerp(across[y.lower[rows]], across[y.upper[rows]], *weights)
+            yield i, lerp(across[y.lower[rows]], across[y.upper[rows]], *weights)
 
     # Extremes: no pixel lies outside its cell's corners by more than rounding
 
@@ -274,7 +216,7 @@ class Surface:
             fit = _between(_between(corners, rows).T, columns).T
             misfit = np.abs(fit - self.values).max()
             if misfit <= self._slack:
-                y, x = _cells(self._y, tuple(rows)), _cells(self._x, tuple(columns))
+                y, x = cells_of(self._y, tuple(rows)), cells_of(self._x, tuple(columns))
                 return np.pad(corners, 1, mode="edge"), y, x, self._slack + misfit
         return np.pad(self.values, 1, mode="edge"), self._y.cells, self._x.cells, self._slack
 
@@ -498,3 +440,24 @@ def _over_cells(best, nodes):
 def bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map upsampled (or sampled down) to size (H, W): float32 [H, W]."""
     return Surface(values, size).dense()
+
+
+def surface_of(
+    values: np.ndarray,
+    size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
+    smooth: int = 1,
+    sign: str = "raw",
+) -> Surface:
+    """The heatmap upsampled to `size`; parameters as in `binarize`."""
+    if sign == "positive":
+        values = np.maximum(values, np.float32(0))
+    elif sign == "abs":
+        values = np.abs(values)
+    if input_size is not None and values.shape != tuple(input_size):
+        values = bilinear(values, input_size)
+    surface = Surface(values, size)
+    if smooth > 1:
+        surface = Surface(box_filter(surface.dense(), smooth), size)
+    return surface
