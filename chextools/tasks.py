@@ -92,6 +92,13 @@ def choose(requested: Sequence[str], available: Iterable[str], where: str) -> li
     return study_order(map(canonical, requested))
 
 
+def blank_means(task: str) -> str:
+    """What a blank label says unless the user says otherwise: "negative" of CheXpert's tasks, as in the study, else
+    nothing ("ignore"), as nobody may have looked.
+    """
+    return "negative" if task in CHEXPERT else "ignore"
+
+
 def hint(name: str, known: Iterable[str]) -> str:
     """A suggestion such as ` (did you mean 'Edema'?)`, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)

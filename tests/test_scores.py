@@ -8,6 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from chextools.evaluation import classification
+from chextools.evaluation.settings import EvaluationSettings
 from chextools.metrics import bootstrap, scores
 
 
@@ -85,7 +87,7 @@ def test_a_task_without_both_classes_is_null_with_a_reason(evaluate):
 
 
 def test_uncertain_labels_are_left_out_unless_asked(evaluate):
-    records = [record(1, 0.9, 1), record(2, 0.1, 0), record(3, 0.5, -1), record(4, 0.2, None)]
+    records = [record(1, 0.9, 1), record(2, 0.1, 0), record(3, 0.5, -1), {"id": "patient4", "scores": {"Edema": 0.2}}]
     n = {
         policy: evaluate(records, "--metric", "brier", "--uncertain", policy)[0]["brier", "Edema"]
         for policy in ("ignore", "zeros", "ones")
@@ -172,16 +174,16 @@ def test_the_validation_of_the_study_takes_seconds():
     random = np.random.default_rng(0)
     names = [f"task {k}" for k in range(14)]
     rows = [
-        scores.Row(
+        classification.Scored(
             f"patient{i}",
             f"patient{i}",
             dict(zip(names, random.random(14))),
-            dict(zip(names, (random.random(14) < 0.2).tolist())),
+            dict(zip(names, (random.random(14) < 0.2).astype(int).tolist())),
             {},
         )
         for i in range(668)
     ]
     start = time.process_time()
-    result = scores.summarise(rows, scores.Settings(frozenset(["auroc"])))
+    result = classification.evaluation_of(rows, EvaluationSettings(metrics=["auroc"]))
     assert time.process_time() - start < 5
     assert all(row["replicates"] == 1000 for row in result.summary)

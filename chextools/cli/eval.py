@@ -5,6 +5,15 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.metrics.catalogue import (
+    AT_THRESHOLD,
+    CLASSIFICATION,
+    LOCALISATION,
+    MISSING,
+    RESAMPLED,
+    SLICES,
+    UNCERTAIN,
+)
 
 EXAMPLE = """
 chex-segment gradcam_maps_val | chex-eval --truth gt_segmentations_val.json --format table
@@ -13,11 +22,8 @@ chex-eval human_points.json --human --truth gt_annotations.json --csv results
 chex-predict test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc --resample patient
 """
 
-OVERLAP = ["iou", "hit", "pixel", "count"]
-SCORES = ["auroc", "auprc", "brier", "ece", "sensitivity", "specificity"]
-AT_THRESHOLD = {"sensitivity", "specificity"}
-OVERLAP_ONLY = ("slice_", "human", "csv_folder")
-SCORES_ONLY = ("uncertain", "score_threshold")
+LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder")
+SCORES_ONLY = ("uncertain", "missing", "score_threshold")
 
 COLUMNS = (
     "metric",
@@ -50,18 +56,19 @@ COLUMNS = (
     "--metric",
     "metrics",
     multiple=True,
-    type=click.Choice(OVERLAP + SCORES),
-    help="What to measure; may be repeated; auroc and those after it are of scores. [default: what PRED "
-    "allows with GT]",
+    type=click.Choice([*LOCALISATION, *CLASSIFICATION]),
+    help="What to measure; may be repeated; auroc and those after it are of scores. [default: iou, hit, pixel and "
+    "count, as far as PRED allows them]",
 )
 @click.option(
     "--slice",
     "slice_",
-    type=click.Choice(["positive", "full"]),
+    type=click.Choice(SLICES),
     default="positive",
     show_default=True,
-    help="IoU over CXRs where truth and prediction have a mask, or where either has.",
+    help="Metrics of masks over CXRs where truth and prediction have one, or where either has.",
 )
+@options.sign()
 @click.option(
     "--score-threshold",
     metavar="NUMBER|FILE",
@@ -70,18 +77,20 @@ COLUMNS = (
 )
 @click.option(
     "--uncertain",
-    type=click.Choice(["ignore", "zeros", "ones"]),
+    type=click.Choice(UNCERTAIN),
     default="ignore",
     show_default=True,
     help="What uncertain labels count as, for metrics of scores.",
 )
+@click.option(
+    "--missing",
+    type=click.Choice(MISSING),
+    help="What blank labels count as, for metrics of scores. [default: as in chex-train: negative of CheXpert's tasks, "
+    "else ignore]",
+)
 @options.replicates()
 @click.option(
-    "--resample",
-    type=click.Choice(["cxr", "patient"]),
-    default="cxr",
-    show_default=True,
-    help="What the bootstrap draws.",
+    "--resample", type=click.Choice(RESAMPLED), default="cxr", show_default=True, help="What the bootstrap draws."
 )
 @options.seed()
 @options.tasks()
@@ -101,8 +110,10 @@ def command(
     truth,
     metrics,
     slice_,
+    sign,
     score_threshold,
     uncertain,
+    missing,
     replicates,
     resample,
     seed,
@@ -126,48 +137,36 @@ def command(
     inputs = base.default_inputs(context, inputs)
 
     from chextools import evaluate
-    from chextools.inputs.inputs import read_all, read_some
-    from chextools.inputs.truth import read_truth
-    from chextools.metrics import scores
     from chextools.plumbing import files
-    from chextools.plumbing.parallel import default_jobs
     from chextools.records.records import dumps
     from chextools.results import study_csv, tables
-    from chextools.tasks import choose
 
     if truth == "-" and "-" in inputs:
         raise click.UsageError("PRED and --truth cannot both be stdin")
-    of_scores = _check(context, truth, frozenset(metrics))
+    _check(context, truth, frozenset(metrics))
     files.check_targets((output, per_image, replicate_table), force)
     if csv_folder:
-        study_csv.check(csv_folder, study_csv.evaluation_names(metrics or evaluate.METRICS, human), force)
+        study_csv.check(csv_folder, study_csv.evaluation_names(metrics or LOCALISATION, human), force)
+    settings = evaluate.EvaluationSettings(
+        truth=truth,
+        metrics=metrics,
+        tasks=tasks,
+        slice=slice_,
+        sign=sign,
+        uncertain=uncertain,
+        missing=missing,
+        score_threshold=score_threshold,
+        replicates=replicates,
+        seed=seed,
+        resample=resample,
+        jobs=jobs,
+    )
     tally = base.tally(fail_fast)
-    if of_scores:
-        at = score_threshold and scores.threshold_of(score_threshold)
-        settings = scores.Settings(frozenset(metrics), tuple(tasks), uncertain, at, replicates, seed, resample)
-        labels = scores.read_labels(truth, base.stdin()) if truth else None
-        _, items = read_some(inputs, base.stdin())
-        rows = [record["row"] for record in tally.passing(scores.measure(items, settings, labels))]
-        result = scores.summarise(rows, settings, tally.skipped)
-    else:
-        known = read_truth(read_all([truth], base.stdin()), truth)
-        for _ in tally.passing(known.failures):
-            pass
-        chosen = choose(tasks, known.tasks, truth)
-        first, items = read_some(inputs, base.stdin())
-        settings = evaluate.Settings(
-            evaluate.metrics_for(first, metrics), tuple(chosen), slice_, replicates, seed, resample
-        )
-        measured = evaluate.measure(items, known, settings, jobs or default_jobs())
-        rows = [record["row"] for record in tally.passing(base.progress(measured, "CXRs"))]
-        result = evaluate.summarise(rows, known, settings, tally.skipped)
-
-    if per_image:
-        with base.output(per_image, force) as write:
-            write("".join(dumps(record) + "\n" for record in evaluate.per_image(result)))
-    if replicate_table:
-        with base.output(replicate_table, force) as write:
-            write("".join(dumps(row) + "\n" for row in evaluate.replicate_rows(result)))
+    result = evaluate.run(inputs, settings, stdin=base.stdin(), tally=tally)
+    for target, rows in ((per_image, evaluate.per_image), (replicate_table, evaluate.replicate_rows)):
+        if target:
+            with base.output(target, force) as write:
+                write("".join(dumps(row) + "\n" for row in rows(result)))
     if csv_folder:
         study_csv.write(csv_folder, study_csv.evaluation_files(result, human), force)
     with base.output(output, force) as write:
@@ -175,22 +174,21 @@ def command(
     tally.finish()
 
 
-def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -> bool:
-    """Whether the metrics are of scores; options that mean nothing with them are refused."""
+def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -> None:
+    """Refuse options that mean nothing with these metrics."""
     given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
-    of_scores = bool(metrics & set(SCORES))
-    if of_scores and metrics & set(OVERLAP):
+    of_scores = bool(metrics.intersection(CLASSIFICATION))
+    if of_scores and metrics.intersection(LOCALISATION):
         raise click.UsageError("metrics of scores and of where a model looks are measured in two runs")
     if not truth and not of_scores:
         raise click.UsageError("Missing option '--truth'; only metrics of scores, such as --metric auroc, need none.")
     for parameter in context.command.params:
-        if parameter.name in given & set(OVERLAP_ONLY if of_scores else SCORES_ONLY):
+        if parameter.name in given.intersection(LOCALISATION_ONLY if of_scores else SCORES_ONLY):
             raise click.UsageError(f"{parameter.opts[-1]} means nothing with these metrics")
-    if metrics & AT_THRESHOLD and "score_threshold" not in given:
+    if metrics.intersection(AT_THRESHOLD) and "score_threshold" not in given:
         raise click.UsageError(
             "sensitivity and specificity need --score-threshold, chosen on another set: see chex-tune --for score"
         )
-    return of_scores
 
 
 def main() -> None:

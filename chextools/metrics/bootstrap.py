@@ -27,6 +27,12 @@ def draws(n: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
         yield random.randint(0, n, (min(rows, replicates - start), n))
 
 
+def times_drawn(rows: np.ndarray, n: int) -> np.ndarray:
+    """How often each of n is in each row of a block from `draws`: int64 [rows, n]."""
+    offsets = n * np.arange(len(rows))[:, None]
+    return np.bincount((rows + offsets).ravel(), minlength=len(rows) * n).reshape(-1, n)
+
+
 def means(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
     """Replicate means, float64 [replicates, K], of a table [n, K]; NaN is skipped, a mean of nothing is NaN.
 

@@ -13,8 +13,6 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.masks.mask import Mask
 
-SLICES = ("positive", "full")
-
 
 def is_defined(predicted: np.ndarray, truth: np.ndarray, slice_: str) -> np.ndarray:
     """Where IoU and Dice are defined: both masks not empty ("positive"), or not both empty ("full")."""
@@ -33,23 +31,16 @@ def dice(both: np.ndarray, predicted: np.ndarray, truth: np.ndarray, slice_: str
     return _ratio(2 * both, predicted + truth, is_defined(predicted, truth, slice_))
 
 
-def precision(both: np.ndarray, predicted: np.ndarray, truth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Share of the predicted pixels that are true."""
-    return _ratio(both, predicted, predicted > 0)
-
-
-def recall(both: np.ndarray, predicted: np.ndarray, truth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Share of the true pixels that are predicted: sensitivity."""
-    return _ratio(both, truth, truth > 0)
-
-
-def specificity(both: np.ndarray, predicted: np.ndarray, truth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Share of the pixels outside the truth that are not predicted."""
+def pixel_ratios(
+    both: np.ndarray, predicted: np.ndarray, truth: np.ndarray, pixels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Precision, recall (sensitivity) and specificity of pixels, of the four areas; NaN where undefined."""
     outside = pixels - truth
-    return _ratio(outside - (predicted - both), outside, outside > 0)
-
-
-PIXEL_METRICS = {"precision": precision, "recall": recall, "specificity": specificity}
+    return {
+        "precision": _ratio(both, predicted, predicted > 0),
+        "recall": _ratio(both, truth, truth > 0),
+        "specificity": _ratio(outside - (predicted - both), outside, outside > 0),
+    }
 
 
 def point_hit(points: Sequence[Sequence[float]], truth: Mask) -> bool:
@@ -57,8 +48,18 @@ def point_hit(points: Sequence[Sequence[float]], truth: Mask) -> bool:
 
     Raises InputError for a point that is not two numbers inside the image.
     """
-    height, width = truth.size
-    hit = False
+    return points_hit(pixels_of(points, truth.size), truth)
+
+
+def points_hit(pixels: Sequence[tuple[int, int]], truth: Mask) -> bool:
+    """Whether any of the pixels (y, x) lies in the truth: the pointing game (Zhang et al. 2018); none is a miss."""
+    return any(truth.contains(y, x) for y, x in pixels)
+
+
+def pixels_of(points: Sequence[Sequence[float]], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The pixels (y, x) of points [x, y], truncated. Raises InputError for one that is not two numbers inside."""
+    height, width = size
+    found = []
     if not isinstance(points, (list, tuple)):
         raise InputError(f"{str(points)[:40]!r} is not a list of points")
     for point in points:
@@ -68,8 +69,21 @@ def point_hit(points: Sequence[Sequence[float]], truth: Mask) -> bool:
             raise InputError(f"{str(point)[:40]!r} is not a point [x, y]") from None
         if not (0 <= x < width and 0 <= y < height and min(point) >= 0):
             raise InputError(f"the point ({point[0]:g}, {point[1]:g}) lies outside the image of {height} x {width}")
-        hit |= truth.contains(y, x)
-    return hit
+        found.append((y, x))
+    return found
+
+
+def centred_disc(size: tuple[int, int], area: int) -> Mask:
+    """A disc of about this area at the image's centre, cut at its edges: where one looks who does not look."""
+    height, width = size
+    columns = np.arange(width)
+    inside = area / np.pi - (columns - (width - 1) / 2) ** 2
+    half = np.sqrt(np.maximum(inside, 0))
+    first = np.clip(np.ceil((height - 1) / 2 - half), 0, height).astype(np.int64)
+    last = np.clip(np.floor((height - 1) / 2 + half), -1, height - 1).astype(np.int64)
+    columns = columns[(inside > 0) & (last >= first)]
+    flips = np.stack([columns * height + first[columns], columns * height + last[columns] + 1], axis=1).ravel()
+    return Mask.from_flips(size, flips)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, defined: np.ndarray) -> np.ndarray:

@@ -52,6 +52,8 @@ def evaluation_files(evaluation: Evaluation, human: bool = False) -> dict[str, s
     files = {}
     suffix = _BENCHMARK if human else ""
     for metric, table in evaluation.tables.items():
+        if metric not in _STEMS:
+            continue
         stem = _STEMS[metric] + suffix
         files[f"{stem}_results_per_cxr.csv"] = _per_cxr(table)
         files[f"{stem}_bootstrap_results_per_cxr.csv"] = _replicates(table)

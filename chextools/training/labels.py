@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.tasks import CHEXPERT, canonical, choose, study_order
+from chextools.metrics.catalogue import MISSING
+from chextools.tasks import CHEXPERT, blank_means, canonical, choose, study_order
 
 log = logging.getLogger(__name__)
 
 POLICIES = ("ignore", "zeros", "ones", "multiclass", "smooth")
-MISSING = ("negative", "ignore")
 SMOOTH = 0.7
 _BLANK = -2
 _UNCERTAIN = {"zeros": 0.0, "ones": 1.0, "smooth": SMOOTH, "multiclass": 2.0}
@@ -73,7 +73,7 @@ def choose_labelling(
     labelling = Labelling(
         tuple(names),
         {task: policies.get(task, policy or "ignore") for task in names},
-        {task: blanks.get(task, blank or ("negative" if task in CHEXPERT else "ignore")) for task in names},
+        {task: blanks.get(task, blank or blank_means(task)) for task in names},
     )
     codes = table(records, labelling.tasks)
     left: dict[str, list[str]] = {}

@@ -23,7 +23,7 @@ ROWS = (
     {"models"},
     {"saliency"},
     {"probing"},
-    {"training", "reporting", "viewing", "phantoms"},
+    {"evaluation", "training", "reporting", "viewing", "phantoms"},
     {"commands"},
     {"cli"},
 )

@@ -1,0 +1,244 @@
+"""How well masks, heatmaps and points localise what radiologists outlined: tables and rows of all CXRs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from chextools.errors import InputError
+from chextools.evaluation.looking import Looked, looked_at, places_of
+from chextools.evaluation.rows import drawn, groups_of, interval_row, over_tasks
+from chextools.evaluation.settings import EvaluationSettings
+from chextools.inputs.truth import Truth
+from chextools.metrics import bootstrap, overlap
+from chextools.metrics.catalogue import LOCALISATION, MASKS, Metric
+from chextools.records.records import few
+from chextools.results.results import AVERAGE, Evaluation, Table
+
+log = logging.getLogger(__name__)
+
+
+def evaluation_of(rows: Sequence[Looked], truth: Truth, settings: EvaluationSettings, failed: int = 0) -> Evaluation:
+    """Tables, replicates and summary of all metrics.
+
+    failed: records, predictions or truth, that could not be read; every summary row counts them, as they may have
+    changed its number.
+    """
+    rows = _with_missing(rows, truth, settings)
+    kinds = []
+    for of_masks in (True, False):
+        metrics = [name for name in settings.localisation if (LOCALISATION[name].looks_at == MASKS) == of_masks]
+        if metrics:
+            kept = _with_masks(rows) if of_masks else _with_looks(rows)
+            _say_lacking(rows, settings.tasks, kept, metrics, of_masks)
+            kinds.append(_Kind(rows, np.flatnonzero(kept).tolist(), of_masks, settings, failed))
+    if not any(kind.names for kind in kinds):
+        raise InputError(f"the predictions have none of the truth's tasks: {', '.join(settings.tasks)}")
+    result = Evaluation([], {}, list(rows), kinds[0].names or kinds[-1].names)
+    for name in settings.localisation:
+        for kind in kinds:
+            if kind.names and kind.of_masks == (LOCALISATION[name].looks_at == MASKS):
+                kind.add(name, result)
+    return result
+
+
+def _with_missing(rows: Sequence[Looked], truth: Truth, settings: EvaluationSettings) -> list[Looked]:
+    """All CXRs of predictions and truth, sorted by id; says which are on one side only."""
+    by_id = {row.id: row for row in rows}
+    if by_id and truth.records.keys().isdisjoint(by_id):
+        raise InputError(
+            f"no id of the predictions is in the truth: they have {min(by_id)}, that has {min(truth.records)}"
+        )
+    missing = sorted(truth.records.keys() - by_id.keys())
+    strangers = [row.id for row in rows if not row.has_truth]
+    if missing:
+        log.warning("in the truth but not predicted, counted as empty masks and missed hits: %s", few(missing))
+    if strangers:
+        fate = "their truth counts as empty" if settings.slice == "full" else "left out"
+        log.warning("predicted but not in the truth, %s: %s", fate, few(strangers))
+    for identifier in missing:
+        by_id[identifier] = looked_at(None, truth.records[identifier], settings)
+    if not any(row.has_prediction for row in by_id.values()):
+        raise InputError("none of the predictions could be evaluated")
+    return [by_id[identifier] for identifier in sorted(by_id)]
+
+
+def _with_masks(rows: Sequence[Looked]) -> np.ndarray:
+    """Of which tasks there is any mask, bool [K]; what failed counts, as somebody tried."""
+    return ~np.all([row.lacks_mask for row in rows if row.has_prediction], axis=0)
+
+
+def _with_looks(rows: Sequence[Looked]) -> np.ndarray:
+    """Of which tasks there is any point or heatmap, or nobody asked, as there is no truth to hit: bool [K]."""
+    points = np.array([row.points for row in rows if row.has_prediction])
+    return np.isnan(points).all(axis=0) | (points == 1).any(axis=0)
+
+
+def _say_lacking(
+    rows: Sequence[Looked], names: Sequence[str], kept: np.ndarray, metrics: Sequence[str], of_masks: bool
+) -> None:
+    """A task that no prediction has is left out; one that only some have counts for all."""
+    left = [task for task, is_kept in zip(names, kept) if not is_kept]
+    if left:
+        log.warning("%s: no prediction of %s: left out", " and ".join(sorted(metrics)), ", ".join(left))
+    predicted = [row for row in rows if row.has_prediction]
+    for k in np.flatnonzero(kept):
+        lacking = [row.id for row in predicted if (row.lacks_mask[k] if of_masks else row.points[k] == 0)]
+        if lacking:
+            fate = "no mask, counted as empty" if of_masks else "no heatmap, counted as missed"
+            log.warning("%s: %s: %s", names[k], fate, few(lacking))
+
+
+class _Kind:
+    """The CXRs as arrays [n, K] of those tasks that have masks, or heatmaps and points, and the metrics of these."""
+
+    def __init__(
+        self, rows: list[Looked], columns: list[int], of_masks: bool, settings: EvaluationSettings, failed: int
+    ):
+        self.rows, self.of_masks, self.settings = rows, of_masks, settings
+        self.names = [settings.tasks[k] for k in columns]
+        self.measured = np.array([row.measured[:, columns] for row in rows])  # [n, parts, K]
+        self.places = places_of(settings)
+        self.in_truth = np.array([row.has_truth for row in rows])
+        self.is_predicted = np.array([row.has_prediction for row in rows])
+        reasons = [row.failed_masks if of_masks else row.failed_looks for row in rows]
+        self.failed = failed + np.array([sum(task in by_task for by_task in reasons) for task in self.names])
+
+    def add(self, name: str, result: Evaluation) -> None:
+        """A metric's rows, and its table where it has a value per CXR."""
+        metric = LOCALISATION[name]
+        if name in ("iou", "dice"):
+            self._overlap(name, result)
+        elif name == "pixel":
+            self._pixel(result)
+        elif name == "count":
+            self._count(result)
+        elif metric.counts:
+            self._pooled(name, metric, result)
+        else:
+            self._per_image(name, metric, result)
+
+    def _areas(self, chosen: np.ndarray) -> np.ndarray:
+        """Areas [4, n, K] of pixels of the image, predicted, truth and both."""
+        return self.measured[chosen][:, :4].transpose(1, 0, 2)
+
+    def _chosen(self) -> np.ndarray:
+        """CXRs over which metrics of masks are taken."""
+        return np.ones(len(self.rows), bool) if self.settings.slice == "full" else self.in_truth
+
+    def _overlap(self, name: str, result: Evaluation) -> None:
+        slice_ = self.settings.slice
+        chosen = self._chosen()
+        pixels, predicted, truth, both = self._areas(chosen)
+        of_areas = {"iou": overlap.iou, "dice": overlap.dice}
+        values = of_areas[name](both, predicted, truth, slice_)
+        extras = {"observed": bootstrap.nanmean(values)}
+        if name == "iou":
+            defined = ~np.isnan(values)
+            inside, union = (np.where(defined, a, 0).sum(axis=0) for a in (both, predicted + truth - both))
+            extras["dice"] = bootstrap.nanmean(overlap.dice(both, predicted, truth, slice_))
+            extras["pooled_iou"] = np.divide(inside, union, out=np.full(len(union), np.nan), where=union > 0)
+        else:
+            extras["chance"] = bootstrap.nanmean(overlap.dice(predicted * truth / pixels, predicted, truth, slice_))
+        extras |= _silent(values, truth)
+        self._tabulate(name, chosen, values, extras, {"slice": slice_}, result)
+
+    def _per_image(self, name: str, metric: Metric, result: Evaluation) -> None:
+        """A metric with a value per CXR, the mean of which is taken."""
+        chosen = self._chosen() if self.of_masks else self.in_truth
+        pixels, _, truth, _ = self._areas(chosen)
+        parts = self.measured[chosen][:, self.places[name]].transpose(1, 0, 2)
+        values = parts[0]
+        extras = {"observed": bootstrap.nanmean(values)}
+        if metric.chance == "share":
+            extras["chance"] = bootstrap.nanmean(np.where(np.isnan(values), np.nan, truth / pixels))
+        elif metric.chance:
+            extras["chance"] = np.where(np.isnan(extras["observed"]), np.nan, float(metric.chance))
+        if metric.floor:
+            extras["floor"] = bootstrap.nanmean(parts[1 + len(metric.extras)])
+        extras |= {extra: bootstrap.nanmean(part) for extra, part in zip(metric.extras, parts[1:])}
+        if self.of_masks:
+            silent = _silent(values, truth)
+            extras |= {"positives": silent["positives"]} if metric.is_distance else silent
+        told = {"slice": self.settings.slice} if self.of_masks else {}
+        told |= {option: getattr(self.settings, option) for option in metric.options}
+        self._tabulate(name, chosen, values, extras, {k: v for k, v in told.items() if v is not None}, result)
+
+    def _tabulate(
+        self,
+        name: str,
+        chosen: np.ndarray,
+        values: np.ndarray,
+        extras: Mapping[str, np.ndarray],
+        told: Mapping[str, object],
+        result: Evaluation,
+    ) -> None:
+        replicates = bootstrap.means(values, self.settings.replicates, self.settings.seed, self._groups(chosen))
+        ids = [row.id for row, taken in zip(self.rows, chosen) if taken]
+        result.tables[name] = Table(ids, self.names, values, replicates)
+        n = (~np.isnan(values)).sum(axis=0)
+        result.summary += self._rows(name, bootstrap.nanmean(replicates), replicates, n, extras, told)
+
+    def _pixel(self, result: Evaluation) -> None:
+        areas = self._areas(self.in_truth)[[3, 1, 2, 0]].transpose(1, 0, 2)  # [n, 4, K]: both, predicted, truth, pixels
+        total, replicates, n = self._summed(areas, self.in_truth)
+        pooled, drawn_anew = overlap.pixel_ratios(*total), overlap.pixel_ratios(*replicates.transpose(1, 0, 2))
+        for metric, values in pooled.items():
+            result.summary += self._rows(metric, values, drawn_anew[metric], n, {}, {})
+
+    def _pooled(self, name: str, metric: Metric, result: Evaluation) -> None:
+        """A metric of counts that are summed over CXRs."""
+        counts = self.measured[self.in_truth][:, self.places[name]]
+        total, replicates, n = self._summed(counts, self.in_truth)
+        summary = metric.load("summary")
+        told = {option: getattr(self.settings, option) for option in metric.options}
+        mean, more = summary(total, **told)
+        result.summary += self._rows(name, mean, summary(replicates.transpose(1, 0, 2), **told)[0], n, more, told)
+
+    def _summed(self, counts: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums of counts [n, C, K] over CXRs, [C, K]; of each replicate, [R, C, K]; CXRs that have them, [K]."""
+        unknown = np.isnan(counts).any(axis=1)
+        counts = np.where(unknown[:, None], 0, counts)
+        flat = counts.reshape(len(counts), -1)
+        sums = bootstrap.sums(flat, self.settings.replicates, self.settings.seed, self._groups(chosen))
+        return counts.sum(axis=0), sums.reshape(-1, *counts.shape[1:]), (~unknown).sum(axis=0)
+
+    def _count(self, result: Evaluation) -> None:
+        chosen = self.is_predicted
+        predicted = self._areas(chosen)[1]
+        values = np.where(np.isnan(predicted), np.nan, predicted > 0)
+        replicates = bootstrap.means(values, self.settings.replicates, self.settings.seed, self._groups(chosen))
+        count = np.nansum(values, axis=0).astype(int)
+        n = (~np.isnan(values)).sum(axis=0)
+        result.summary += self._rows("count", bootstrap.nanmean(values), replicates, n, {"count": count}, {})
+
+    def _groups(self, chosen: np.ndarray) -> tuple[np.ndarray, int] | None:
+        return groups_of([row.patient for row, taken in zip(self.rows, chosen) if taken], self.settings)
+
+    def _rows(
+        self,
+        metric: str,
+        mean: np.ndarray,
+        replicates: np.ndarray,
+        n: np.ndarray,
+        extras: Mapping[str, np.ndarray],
+        told: Mapping[str, object],
+    ) -> list[dict]:
+        """One summary row per task, sorted by name as in the study, and their average."""
+        rows = []
+        tail = dict(told) | drawn(self.settings)
+        for k in sorted(range(len(self.names)), key=self.names.__getitem__):
+            row = interval_row(metric, self.names[k], mean[k], replicates[:, k], n[k], self.failed[k])
+            rows.append(row | {name: values[k].item() for name, values in extras.items()} | tail)
+        over = bootstrap.nanmean(replicates, axis=1)
+        row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), self.failed.max())
+        return [*rows, row | over_tasks(extras) | tail]
+
+
+def _silent(values: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """What shows that a mask was left empty: CXRs with a truth, and the mean over them with 0 where undefined."""
+    positive = truth > 0
+    misses = np.where(positive, np.nan_to_num(values), np.nan)
+    return {"positives": positive.sum(axis=0), "misses_as_0": bootstrap.nanmean(misses)}

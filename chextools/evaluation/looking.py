@@ -1,0 +1,250 @@
+"""What one CXR says of where a model looks: areas, hits and whatever else is measured of masks, heatmaps and points."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chextools.errors import InputError
+from chextools.evaluation.settings import EvaluationSettings
+from chextools.inputs.truth import Truth, masks_of
+from chextools.masks.mask import Mask, intersection
+from chextools.metrics import overlap
+from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
+from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
+from chextools.records.records import Failure, Located
+
+if TYPE_CHECKING:  # most evaluations read no heatmaps
+    from chextools.heatmaps.heatmaps import Heatmaps
+    from chextools.heatmaps.surface import Surface
+
+AREAS = 5  # what is measured whatever was asked for
+
+
+@dataclass(slots=True)
+class Looked:
+    """What was measured of one CXR: float64 [K] by task, NaN where it could not be.
+
+    measured: all in one array [AREAS + parts, K], as there may be many CXRs: pixels of the image; areas in pixels of
+        predicted, truth and both; points, whether the prediction has a point or heatmap (NaN: nobody asked); then the
+        parts of each metric (`parts_of`).
+    lacks_mask: bool [K], whether the prediction has no mask.
+    failed_masks, failed_looks: by task, why masks, and points or heatmaps, could not be measured.
+    """
+
+    id: str
+    patient: str
+    has_truth: bool
+    has_prediction: bool
+    scores: dict[str, float]
+    measured: np.ndarray
+    lacks_mask: np.ndarray
+    failed_masks: dict[str, str]
+    failed_looks: dict[str, str]
+
+    @property
+    def points(self) -> np.ndarray:
+        return self.measured[4]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return self.failed_masks | self.failed_looks
+
+
+def parts_of(metric: Metric) -> int:
+    """How many numbers a metric is of one CXR and task."""
+    if not metric.function:
+        return 0
+    return metric.counts or (1 + len(metric.extras)) * (1 + metric.floor)
+
+
+def places_of(settings: EvaluationSettings) -> dict[str, slice]:
+    """Where in `Looked.measured` each metric's parts are."""
+    places, start = {}, AREAS
+    for name in settings.localisation:
+        places[name] = slice(start, start := start + parts_of(LOCALISATION[name]))
+    return places
+
+
+def metrics_of(record: Mapping) -> list[str]:
+    """The metrics that a prediction like this one allows. Raises InputError if there are none."""
+    looks = {MASKS} if "masks" in record or "outlines" in record else set()
+    looks |= {POINTS} if "points" in record else {POINTS, HEATMAPS} if "heatmap" in record else set()
+    if not looks:
+        raise InputError('no "masks", "heatmap" or points to evaluate')
+    return [name for name, metric in LOCALISATION.items() if metric.looks_at in looks]
+
+
+def metrics_for(record: Mapping, requested: Collection[str]) -> list[str]:
+    """The requested metrics; where none is, those measured by default that the prediction allows.
+
+    Raises InputError for one that it does not allow.
+    """
+    allowed = metrics_of(record)
+    impossible = sorted(set(requested) - set(allowed))
+    if impossible:
+        mend = "; make masks with chex-segment" if "heatmap" in record else ""
+        raise InputError(f"{record['id']}: allows {', '.join(allowed)}, not {', '.join(impossible)}{mend}")
+    return [name for name in allowed if (name in requested if requested else LOCALISATION[name].is_default)]
+
+
+def measure(
+    items: Iterable[Located | Failure], truth: Truth, settings: EvaluationSettings, jobs: int = 1
+) -> Iterator[Located | Failure]:
+    """Measure each prediction; the records that come back hold "row", a `Looked`, and "failed" by task.
+
+    jobs: processes for what heatmaps cost; arithmetic on runs costs less than to hand masks to another process.
+    """
+    jobs = jobs if any(LOCALISATION[name].function for name in settings.localisation) else 1
+    pairs = ((item, truth.records.get(item.record["id"]) if isinstance(item, Located) else None) for item in items)
+    return ordered_map(partial(_measured, settings=settings), pairs, jobs)
+
+
+def _measured(pair: tuple[Located | Failure, dict | None], settings: EvaluationSettings) -> Located | Failure:
+    item, truth = pair
+
+    def measured(record: dict) -> dict:
+        metrics_for(record, settings.metrics)
+        row = looked_at(record, truth, settings)
+        return {"row": row, "failed": row.failed}
+
+    return records.applied(measured, item)
+
+
+def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSettings) -> Looked:
+    """Measure a prediction against its truth; either may be missing, which counts as empty."""
+    either = (truth or {}) | (record or {})
+    names = settings.tasks
+    trues, failed_looks = masks_of(truth, names)
+    masks, failed = masks_of(record, names)
+    failed |= failed_looks
+    places = places_of(settings)
+    row = Looked(
+        either["id"],
+        records.patient(either),
+        truth is not None,
+        record is not None,
+        either.get("scores", {}),
+        np.full((max([AREAS, *(place.stop for place in places.values())]), len(names)), np.nan),
+        np.zeros(len(names), bool),
+        failed,
+        failed_looks,
+    )
+    _measure_looks(row, record, {k: trues[task] for k, task in enumerate(names) if task in trues}, settings, places)
+    for k, task in enumerate(names):
+        if task in failed:
+            continue
+        true, mask = trues[task], masks[task]
+        if mask is not None and true is not None and mask.size != true.size:
+            failed[task] = f"the mask has the size {list(mask.size)}, its truth {list(true.size)}"
+            continue
+        size = (true or mask or Mask((0, 0), np.empty(0))).size
+        row.measured[:4, k] = (
+            size[0] * size[1] or np.nan,
+            mask.area if mask is not None else 0,
+            true.area if true is not None else 0,
+            intersection(mask, true) if mask is not None and true is not None else 0,
+        )
+        row.lacks_mask[k] = mask is None
+        if true is not None or mask is not None:
+            empty = Mask.empty(size)
+            _measure_mask(row, k, mask or empty, true or empty, settings, places)
+    return row
+
+
+def _measure_mask(
+    row: Looked, k: int, mask: Mask, true: Mask, settings: EvaluationSettings, places: Mapping[str, slice]
+) -> None:
+    """The metrics of masks that areas do not say."""
+    if not true.area and not (mask.area and settings.slice == "full"):
+        return
+    for name, place in places.items():
+        metric = LOCALISATION[name]
+        if metric.looks_at == MASKS and metric.function:
+            row.measured[place, k] = _value(metric, settings, mask, true)
+
+
+def _measure_looks(
+    row: Looked,
+    record: dict | None,
+    trues: Mapping[int, Mask | None],
+    settings: EvaluationSettings,
+    places: Mapping[str, slice],
+) -> None:
+    """The metrics of points and heatmaps, where the truth is not empty."""
+    asked = [name for name in places if LOCALISATION[name].looks_at != MASKS]
+    asked_tasks = {k: true for k, true in trues.items() if asked and true is not None and true.area}
+    prediction = None
+    if record and asked_tasks:
+        prediction = _Prediction(record, [settings.tasks[k] for k in asked_tasks], settings.sign)
+    for k, true in asked_tasks.items():
+        task = settings.tasks[k]
+        try:
+            row.measured[4, k] = has = prediction is not None and prediction.has(task)
+            for name in asked:
+                metric, place = LOCALISATION[name], places[name]
+                if prediction is None or not has:  # nothing there is nothing found
+                    row.measured[place, k] = 0
+                elif metric.looks_at == POINTS:
+                    row.measured[place, k] = _value(metric, settings, prediction.points(task, true), true)
+                else:
+                    row.measured[place, k] = _value(metric, settings, prediction.surface(task, true), true)
+        except InputError as error:
+            row.measured[AREAS:, k] = np.nan
+            row.failed_looks[task] = str(error)
+
+
+def _value(metric: Metric, settings: EvaluationSettings, seen: object, true: Mask) -> object:
+    """The numbers of a metric, its extras and, of a mask, those of a disc at the centre that is as large."""
+    function = metric.load()
+    options = {name: getattr(settings, name) for name in metric.options}
+    value = function(seen, true, **options)
+    if metric.floor and isinstance(seen, Mask):
+        return np.append(value, function(overlap.centred_disc(seen.size, seen.area), true, **options))
+    return value
+
+
+class _Prediction:
+    """Where a prediction points, for the tasks of which it will be asked; read once, when it is."""
+
+    def __init__(self, record: dict, tasks: Collection[str], sign: str | None):
+        self._record, self._tasks, self._sign = record, tasks, sign
+        self._surfaces: dict[str, Surface] = {}
+
+    @cached_property
+    def _heatmaps(self) -> Heatmaps:
+        from chextools.heatmaps.reading import heatmaps_of
+
+        return heatmaps_of(self._record, self._tasks)
+
+    def has(self, task: str) -> bool:
+        """Whether there is a point or heatmap of the task; a human who drew no point has missed."""
+        if "points" in self._record:
+            return True
+        return task in self._heatmaps.maps or task in self._heatmaps.failed
+
+    def points(self, task: str, truth: Mask) -> Sequence[tuple[int, int]]:
+        """The pixels (y, x) of the points, or the heatmap's greatest pixel, the first in row-major order."""
+        if "points" in self._record:
+            return overlap.pixels_of(self._record["points"].get(task, ()), truth.size)
+        return [self.surface(task, truth).argmax()]
+
+    def surface(self, task: str, truth: Mask) -> Surface:
+        """The heatmap, upsampled; read once for all metrics. Raises InputError where it failed."""
+        from chextools.heatmaps.surface import surface_of
+
+        if task not in self._surfaces:
+            loaded = self._heatmaps
+            if loaded.size != truth.size:
+                raise InputError(f"the heatmap is for an image of {list(loaded.size)}, its truth of {list(truth.size)}")
+            if task in loaded.failed:
+                raise InputError(loaded.failed[task])
+            sign = self._sign or loaded.sign
+            heatmap = surface_of(loaded.maps[task], loaded.size, input_size=loaded.input_size, sign=sign)
+            self._surfaces = {task: heatmap}
+        return self._surfaces[task]

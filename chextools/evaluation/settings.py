@@ -1,0 +1,50 @@
+"""What to evaluate, and how: the settings of chex-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from chextools.metrics.catalogue import CLASSIFICATION, LOCALISATION
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What to evaluate, and how.
+
+    truth: a path, or - for stdin: what radiologists outlined; of scores labels by id, instead of the predictions' own.
+    metrics: of `catalogue.LOCALISATION` or of `catalogue.CLASSIFICATION`; none for those of the former that are
+        measured by default and that the predictions allow.
+    tasks: those wanted; none for all.
+    slice: whether metrics of masks are over the CXRs on which truth and mask are not empty ("positive"), or on which
+        either is not ("full").
+    sign: which evidence of a signed heatmap counts (`heatmaps.SIGNS`); None for what the record or heatmap says.
+    uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".
+    missing: what blank labels count as, for metrics of scores: "negative" or "ignore"; None for `tasks.blank_means`.
+    score_threshold: from which a score is positive: for all tasks, by task, or a file of chex-tune's rows.
+    replicates, seed, resample: of the bootstrap, which draws each "cxr" or "patient".
+    jobs: processes for what costs time; None for as many as are ours to use.
+    """
+
+    truth: str | None = None
+    metrics: Collection[str] = ()
+    tasks: Sequence[str] = ()
+    slice: str = "positive"
+    sign: str | None = None
+    uncertain: str = "ignore"
+    missing: str | None = None
+    score_threshold: str | float | Mapping[str, float] | None = None
+    replicates: int = 1000
+    seed: int = 0
+    resample: str = "cxr"
+    jobs: int | None = None
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether the metrics are of scores."""
+        return any(metric in CLASSIFICATION for metric in self.metrics)
+
+    @property
+    def localisation(self) -> list[str]:
+        """The metrics of where a model looks, in the order of their rows."""
+        return [metric for metric in LOCALISATION if metric in self.metrics]

@@ -1,0 +1,76 @@
+"""The metrics of chex-eval by name, what each looks at and where it is: their one list, which imports none of them.
+
+A new metric of where a model looks is a file of this folder and a line of `LOCALISATION`. Its function takes what it
+looks at, then the truth, and returns a number of one image and task, NaN where it is undefined:
+
+    MASKS     function(mask: Mask, truth: Mask, **options)        both of one size; either may be empty
+    HEATMAPS  function(surface: Surface, truth: Mask, **options)  the truth is not empty
+    POINTS    function(points: [(y, x), ...], truth: Mask, **options)   a human's points, or a heatmap's greatest pixel
+
+or, where it has `extras`, a tuple of its number and theirs. One of `counts` returns so many, which are summed over
+images; `summary(sums [..., counts, K], **options)` of the same module makes of them the metric [..., K], and a dict of
+what stands beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MASKS, HEATMAPS, POINTS = "masks", "heatmaps", "points"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of where a model looks.
+
+    looks_at: MASKS, HEATMAPS or POINTS.
+    function: module and function; none where areas say all, which are measured of every mask.
+    extras: further numbers of each image and task, whose means stand beside the metric's.
+    options: settings that the function takes by name.
+    chance: what to expect of a map at random: "share" of the image that the truth covers, or a number.
+    floor: whether the metric of a disc at the image's centre, with the mask's area, stands beside it.
+    is_default: whether it is measured where nobody asks for any.
+    counts: how many counts, where these are summed over images.
+    is_distance: whether less is better, so that an absent mask has no worst value.
+    """
+
+    looks_at: str
+    function: str = ""
+    extras: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    chance: str | float = ""
+    floor: bool = False
+    is_default: bool = False
+    counts: int = 0
+    is_distance: bool = False
+
+    def load(self, name: str = "") -> Callable[..., Any]:
+        """The function, or another one of its module."""
+        module, _, function = self.function.partition(":")
+        return getattr(importlib.import_module(f"chextools.metrics.{module}"), name or function)
+
+
+# In the order of the rows.
+LOCALISATION: Mapping[str, Metric] = {
+    "iou": Metric(looks_at=MASKS, is_default=True),
+    "hit": Metric(looks_at=POINTS, function="overlap:points_hit", chance="share", is_default=True),
+    "pixel": Metric(looks_at=MASKS, is_default=True),
+    "count": Metric(looks_at=MASKS, is_default=True),
+    "dice": Metric(looks_at=MASKS),
+}
+
+CLASSIFICATION = ("auroc", "auprc", "brier", "ece", "sensitivity", "specificity")
+AT_THRESHOLD = ("sensitivity", "specificity")  # of a score
+
+# Those with a value per CXR that the study has, and with a name in its files
+STUDY = ("iou", "hit")
+
+SLICES = ("positive", "full")
+RESAMPLED = ("cxr", "patient")
+UNCERTAIN = ("ignore", "zeros", "ones")
+MISSING = ("negative", "ignore")
+OBJECTIVES = ("iou", "dice")
+PURPOSES = ("threshold", "cutoff", "score")
