@@ -1,23 +1,58 @@
 """chex-features: the shape of what radiologists outlined, by which the study explains how well it is localised.
 
 Definitions are those of Saporta et al. 2022 (Methods), numbers those of their scripts.
+
+    from chextools import features
+    rows = features.run(["annotations.json"], features.FeatureSettings(truth="gt.json"))
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from chextools.errors import InputError
-from chextools.inputs.truth import Truth, mask_of
+from chextools.inputs.inputs import read_all, read_some
+from chextools.inputs.truth import Truth, mask_of, read_truth
 from chextools.masks import borders
 from chextools.masks.convex import min_area_rectangle
 from chextools.masks.mask import Mask
 from chextools.records.records import Failure, Located, few
+from chextools.records.tally import Tally
+from chextools.tasks import choose
 
 log = logging.getLogger(__name__)
 
 FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity", "rec_area_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings:
+    """truth: the masks of the annotations, a path or - for stdin. tasks: those wanted; none for all."""
+
+    truth: str
+    tasks: Sequence[str] = ()
+
+
+def run(
+    inputs: Sequence[str], settings: FeatureSettings, *, stdin: BinaryIO | None = None, tally: Tally | None = None
+) -> list[dict]:
+    """A row per CXR and task of annotations (paths, or `-` for `stdin`), sorted by id; what is undefined is None.
+
+    tally: counts what fails, and shows progress. Raises InputError where there is nothing to describe.
+    """
+    stdin, tally = stdin or sys.stdin.buffer, tally or Tally()
+    truth = read_truth(read_all([settings.truth], stdin), settings.truth)
+    tally.take(truth.failures)
+    names = choose(settings.tasks, truth.tasks, settings.truth)
+    _, items = read_some(inputs, stdin)
+    measured = tally.passing(tally.progress(_measured(items, truth, names), "CXRs"))
+    rows = [row for record in measured for row in record["rows"]]
+    rows.sort(key=lambda row: row["id"])  # stable: tasks keep their order
+    return [row | {"failed": tally.failed} for row in rows]
 
 
 def shape_of(mask: Mask) -> dict[str, float | None]:
@@ -41,7 +76,7 @@ def shape_of(mask: Mask) -> dict[str, float | None]:
     }
 
 
-def measure(items: Iterable[Located | Failure], truth: Truth, names: Sequence[str]) -> Iterator[Located | Failure]:
+def _measured(items: Iterable[Located | Failure], truth: Truth, names: Sequence[str]) -> Iterator[Located | Failure]:
     """Features of each annotated CXR of the truth; the records that come back hold "rows", a row per task.
 
     A CXR of the truth that is not annotated follows; its outlines cannot be counted where it has a mask.
@@ -71,10 +106,10 @@ def measure(items: Iterable[Located | Failure], truth: Truth, names: Sequence[st
         if extra:
             log.warning("outlined but no tasks of the truth, left out: %s", ", ".join(sorted(extra)))
 
-    return (_measure(item, known, names) for item, known in pairs())
+    return (_described(item, known, names) for item, known in pairs())
 
 
-def _measure(item: Located | Failure, truth: dict | None, names: Sequence[str]) -> Located | Failure:
+def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]) -> Located | Failure:
     if isinstance(item, Failure):
         return item
     record = item.record
@@ -108,13 +143,6 @@ def _row(record: dict, truth: dict | None, task: str) -> dict:
         if not count:
             count, reason = None, "a mask, but no outlines"
     return {"num_instances": count} | shape | ({"reason": reason} if reason else {})
-
-
-def finished(measured: Iterable[dict], failed: int) -> list[dict]:
-    """All rows, sorted by id, each with the number of records that failed."""
-    rows = [row for record in measured for row in record["rows"]]
-    rows.sort(key=lambda row: row["id"])  # stable: tasks keep their order
-    return [row | {"failed": failed} for row in rows]
 
 
 def by_id(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:

@@ -1,20 +1,76 @@
-"""chex-segment: heatmaps and radiologists' outlines to masks."""
+"""chex-segment: heatmaps and radiologists' outlines to masks.
+
+from chextools import segment
+for record in segment.run(["maps"], segment.SegmentationSettings(threshold=0.5)):
+    record["masks"]
+"""
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import BinaryIO
 
 from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import open_heatmap
-from chextools.plumbing.parallel import ordered_map
+from chextools.inputs.inputs import read_all
+from chextools.plumbing.parallel import default_jobs, ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located
+from chextools.records.tally import Tally
+from chextools.results import thresholds
 from chextools.tasks import CHEXPERT, canonical, choose
 
 
-def select_tasks(
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSettings:
+    """How heatmaps become masks, and of which records.
+
+    threshold: "otsu", a number in [0, 1] for all tasks, or a file with one by task.
+    cutoff: a file with the score by task below which the mask is empty.
+    smooth: side in pixels of a box filter; 1 is none.
+    sign: which evidence counts; None for what the record or its heatmap says.
+    tasks: those wanted; none for all.
+    shard: (I, N) to take only part I of N of the records.
+    jobs: processes; None for as many as are ours to use.
+    """
+
+    threshold: str | float = "otsu"
+    cutoff: str | None = None
+    smooth: int = 1
+    sign: str | None = None
+    tasks: Sequence[str] = ()
+    shard: tuple[int, int] | None = None
+    jobs: int | None = None
+
+
+def run(
+    inputs: Sequence[str],
+    settings: SegmentationSettings | None = None,
+    *,
+    stdin: BinaryIO | None = None,
+    tally: Tally | None = None,
+) -> Iterator[dict]:
+    """The records of inputs (paths, or `-` for `stdin`) with "masks", as they are made; what fails is in "failed".
+
+    tally: counts what fails, and shows progress. Raises InputError before the first where nothing can be done.
+    """
+    settings, tally = settings or SegmentationSettings(), tally or Tally()
+    threshold = thresholds.threshold_of(settings.threshold)
+    cutoffs = thresholds.read_cutoffs(settings.cutoff) if settings.cutoff else {}
+    items = records.select_shard(read_all(inputs, stdin or sys.stdin.buffer), settings.shard)
+    items, wanted = _of_tasks(items, settings.tasks)
+    masking = MaskingSettings(
+        threshold=threshold, cutoffs=cutoffs, smooth=settings.smooth, sign=settings.sign, tasks=wanted
+    )
+    made = ordered_map(partial(_with_masks, settings=masking), items, settings.jobs or default_jobs())
+    return tally.passing(tally.progress(made, "images"))
+
+
+def _of_tasks(
     items: Iterable[Located | Failure], requested: Sequence[str]
 ) -> tuple[Iterable[Located | Failure], frozenset[str] | None]:
     """The items, untouched, and the requested tasks, None for all. Raises InputError for a task nobody knows."""
@@ -33,12 +89,5 @@ def select_tasks(
     return itertools.chain(seen, items), frozenset(choose(requested, available, "the first record"))
 
 
-def segment(
-    items: Iterable[Located | Failure], settings: MaskingSettings, jobs: int = 1
-) -> Iterator[Located | Failure]:
-    """Records with masks for records with heatmaps or outlines, in order; a task that fails goes to "failed"."""
-    return ordered_map(partial(_segment, settings=settings), items, jobs)
-
-
-def _segment(item: Located | Failure, settings: MaskingSettings) -> Located | Failure:
+def _with_masks(item: Located | Failure, settings: MaskingSettings) -> Located | Failure:
     return records.applied(lambda record: records.ordered(with_masks(record, settings)), item)

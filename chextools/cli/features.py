@@ -31,28 +31,20 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
     inputs = base.default_inputs(context, inputs)
 
     from chextools import features
-    from chextools.inputs.inputs import read_all, read_some
-    from chextools.inputs.truth import read_truth
     from chextools.plumbing import files
     from chextools.results import study_csv, tables
-    from chextools.tasks import choose
 
     if truth == "-" and "-" in inputs:
         raise click.UsageError("ANNOTATIONS and --truth cannot both be stdin")
-    if output:
-        files.check_target(output, force)
+    files.check_targets((output,), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.FEATURES_FILES, force)
     tally = base.tally(fail_fast)
-    known = read_truth(read_all([truth], base.stdin()), truth)
-    for _ in tally.passing(known.failures):
-        pass
-    chosen = choose(tasks, known.tasks, truth)
-    _, items = read_some(inputs, base.stdin())
-    measured = features.measure(items, known, chosen)
-    rows = features.finished(list(tally.passing(base.progress(measured, "CXRs"))), tally.failed)
+    settings = features.FeatureSettings(truth=truth, tasks=tasks)
+    rows = features.run(inputs, settings, stdin=base.stdin(), tally=tally)
     if csv_folder:
-        study_csv.write(csv_folder, study_csv.features_files(features.by_id(rows), chosen), force)
+        names = dict.fromkeys(row["task"] for row in rows)
+        study_csv.write(csv_folder, study_csv.features_files(features.by_id(rows), names), force)
     with base.output(output, force) as write:
         write(tables.write(rows, output_format, ("id", "task", *features.FEATURES, "failed")))
     tally.finish()

@@ -42,26 +42,16 @@ def command(
     inputs = base.default_inputs(context, inputs)
 
     from chextools import segment
-    from chextools.heatmaps import masking
-    from chextools.inputs.inputs import read_all
-    from chextools.plumbing.parallel import default_jobs
-    from chextools.records import records
-    from chextools.results import formats, thresholds
+    from chextools.results import formats
+    from chextools.tasks import canonical
 
-    threshold = thresholds.threshold_of(threshold)
+    settings = segment.SegmentationSettings(
+        threshold=threshold, cutoff=cutoff, smooth=smooth, sign=sign, tasks=tasks, shard=shard, jobs=jobs
+    )
+    tally = base.tally(fail_fast)
     with base.output(output, force) as write:
-        items = records.select_shard(read_all(inputs, base.stdin()), shard)
-        items, wanted = segment.select_tasks(items, tasks)
-        settings = masking.MaskingSettings(
-            threshold=threshold,
-            cutoffs=thresholds.read_cutoffs(cutoff) if cutoff else {},
-            smooth=smooth,
-            sign=sign,
-            tasks=wanted,
-        )
-        tally = base.tally(fail_fast)
-        results = base.progress(segment.segment(items, settings, jobs or default_jobs()), "images")
-        for text in formats.write(tally.passing(results), output_format, wanted):
+        masks = segment.run(inputs, settings, stdin=base.stdin(), tally=tally)
+        for text in formats.write(masks, output_format, frozenset(map(canonical, tasks)) or None):
             write(text)
     tally.finish()
 
