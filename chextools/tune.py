@@ -1,63 +1,86 @@
-"""chex-tune: the heatmap threshold, score cutoff or operating point that is best per task on data with a truth."""
+"""chex-tune: the heatmap threshold, score cutoff or operating point that is best per task on data with a truth.
+
+from chextools import tune
+tuned = tune.run(["maps"], tune.TuningSettings(purpose="threshold", truth="gt.json"))
+tuned.best
+"""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import BinaryIO
 
 import numpy as np
 
-from chextools import tasks
 from chextools.errors import InputError
-from chextools.heatmaps import masking
-from chextools.heatmaps.heatmaps import Heatmaps
-from chextools.heatmaps.levels import levels_above
+from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.surface import surface_of
-from chextools.inputs.truth import Truth, mask_of
+from chextools.inputs.inputs import read_all, read_some
+from chextools.inputs.truth import Truth, mask_of, read_truth
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import bootstrap, overlap
-from chextools.plumbing.parallel import ordered_map
+from chextools.metrics.choosing import first_best, grid_values, operating_points
+from chextools.metrics.cuts import areas_of_cuts
+from chextools.plumbing.parallel import default_jobs, ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located, few
+from chextools.records.tally import Tally
+from chextools.results import thresholds
+from chextools.tasks import blank_means, canonical, choose
 
 log = logging.getLogger(__name__)
 
-PURPOSES = ("threshold", "cutoff", "score")
-OBJECTIVES = {"iou": overlap.iou, "dice": overlap.dice}
-GRIDS = {"threshold": (0.2, 0.8, 0.1), "cutoff": (0.0, 0.8, 0.1)}  # the study's
-_PIXELS_AT_ONCE = 1 << 15
-MAX_GRID = 1001  # values: steps of a thousandth
+OBJECTIVES_OF = {"iou": overlap.iou, "dice": overlap.dice}
+GRIDS = {
+    "threshold": (0.2, 0.8, 0.1),
+    "cutoff": (0.0, 0.8, 0.1),
+    "score": (0.0, 0.0, 1.0),
+}  # the study's; none of scores
 EXCEPTION = ("Lung Lesion", 0.1)  # the study's cutoffs of this task start here
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class TuningSettings:
     """What to choose, and how.
 
-    purpose: one of `PURPOSES`.
-    tasks: tasks wanted, in this order; None for all that the records have (scores without a truth only).
-    grid: the values to choose from, ascending; not for scores, which are chosen from themselves.
-    objective: what a threshold or cutoff maximises the mean of: iou or dice.
+    purpose: one of `catalogue.PURPOSES`.
+    truth: what radiologists outlined, a path or - for stdin; of scores it may be None, for the records' labels.
+    tasks: those wanted, in this order; none for all.
+    grid: (start, stop, step) of the values to choose from; None for the study's. Scores are chosen from themselves.
+    objective: of `catalogue.OBJECTIVES`, what a threshold or cutoff maximises the mean of.
     sensitivity: what a score threshold must reach; None to maximise Youden's J.
+    missing: what blank labels count as, "negative" or "ignore"; None for `tasks.blank_means`.
     exception: whether cutoffs of Lung Lesion start at 0.1, as in the study.
-    masks: how heatmaps become masks, before cutoffs; sign and smoothing also for thresholds.
+    threshold, smooth, sign: how heatmaps become masks, before cutoffs; the last two also for thresholds.
     remake: make masks anew where a record has some.
+    jobs: processes; None for as many as are ours to use.
     """
 
     purpose: str
-    tasks: tuple[str, ...] | None
-    grid: tuple[float, ...] = ()
+    truth: str | None = None
+    tasks: Sequence[str] = ()
+    grid: tuple[float, float, float] | None = None
     objective: str = "iou"
     sensitivity: float | None = None
+    missing: str | None = None
     exception: bool = True
-    masks: masking.MaskingSettings = field(default_factory=masking.MaskingSettings)
+    threshold: str | float | Mapping[str, float] | None = "otsu"
+    smooth: int = 1
+    sign: str | None = None
     remake: bool = False
     replicates: int = 1000
     seed: int = 0
+    jobs: int | None = None
+
+    @cached_property
+    def values(self) -> tuple[float, ...]:
+        """The values to choose from, ascending."""
+        return grid_values(*(self.grid or GRIDS[self.purpose]))
 
     @property
     def key(self) -> str:
@@ -66,16 +89,19 @@ class Settings:
 
 
 @dataclass
-class Row:
-    """What one image says, by task: for a threshold or cutoff the objective at each of the grid, float64 [G], NaN where
-    undefined; for a score (score, whether positive). has: tasks of which it has a heatmap, mask or score. failed: why a
-    task could not be measured.
+class Tried:
+    """What one image says, by task.
+
+    has: tasks of which it has a heatmap, mask or score. values: for a threshold or cutoff the objective at each of the
+    grid, float64 [G], NaN where undefined. scored: for a score, it and whether it is positive, None for a blank label.
+    failed: why a task could not be measured.
     """
 
     id: str
     has: frozenset[str]
-    values: dict[str, np.ndarray | tuple[float, bool]]
-    failed: dict[str, str]
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    scored: dict[str, tuple[float, bool | None]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,32 +112,47 @@ class Tuning:
     curve: list[dict]
 
 
-def grid_values(start: float, stop: float, step: float) -> tuple[float, ...]:
-    """start, start + step, ... up to and including stop, in numpy.arange's floats, which are the study's.
+def run(
+    inputs: Sequence[str], settings: TuningSettings, *, stdin: BinaryIO | None = None, tally: Tally | None = None
+) -> Tuning:
+    """Choose per task what is best on inputs: paths of heatmaps, masks or scores, or `-` for `stdin`.
 
-    Raises InputError unless 0 <= start <= stop <= 1 and the grid has between 1 and `MAX_GRID` values.
+    tally: counts what fails, and shows progress. Raises InputError where there is nothing to choose from.
     """
-    if not (0 <= start <= stop <= 1 and step > 0):
-        raise InputError(f"grid {start:g}:{stop:g}:{step:g}: expected 0 <= START <= STOP <= 1 and STEP > 0")
-    steps = math.floor((stop - start) / step + 1e-6)
-    if steps >= MAX_GRID:
-        raise InputError(f"grid {start:g}:{stop:g}:{step:g} has more than {MAX_GRID} values")
-    return tuple(np.arange(start, start + (steps + 0.5) * step, step).tolist())
+    stdin, tally = stdin or sys.stdin.buffer, tally or Tally()
+    truth, chosen = None, list(map(canonical, settings.tasks))
+    if settings.truth is not None:
+        truth = read_truth(read_all([settings.truth], stdin), settings.truth)
+        tally.take(truth.failures)
+        chosen = choose(settings.tasks, truth.tasks, settings.truth)
+    elif settings.purpose != "score":
+        raise InputError(f"no truth to choose a {settings.purpose} by")
+    threshold = settings.threshold
+    if isinstance(threshold, (str, float, int)):
+        threshold = thresholds.threshold_of(threshold)
+    settings = replace(settings, tasks=tuple(chosen), threshold=threshold)
+    settings.values  # noqa: B018  refused before anything is read
+    _, items = read_some(inputs, stdin)
+    measured = _measured(items, truth, settings, settings.jobs or default_jobs())
+    rows = [record["row"] for record in tally.passing(tally.progress(measured, "images"))]
+    return _tuning(rows, truth, settings, tally.skipped)
 
 
 # Measuring, image by image
 
 
-def measure(
-    items: Iterable[Located | Failure], truth: Truth | None, settings: Settings, jobs: int = 1
+def _measured(
+    items: Iterable[Located | Failure], truth: Truth | None, settings: TuningSettings, jobs: int
 ) -> Iterator[Located | Failure]:
-    """Measure each image; the records that come back hold "row", a `Row`, and "failed" by task."""
+    """Measure each image; the records that come back hold "row", a `Tried`, and "failed" by task."""
     known = truth.records if truth else {}
     pairs = ((item, known.get(item.record["id"]) if isinstance(item, Located) else None) for item in items)
     return ordered_map(partial(_measure, has_truth=truth is not None, settings=settings), pairs, jobs)
 
 
-def _measure(pair: tuple[Located | Failure, dict | None], has_truth: bool, settings: Settings) -> Located | Failure:
+def _measure(
+    pair: tuple[Located | Failure, dict | None], has_truth: bool, settings: TuningSettings
+) -> Located | Failure:
     item, truth = pair
     if isinstance(item, Failure):
         return item
@@ -127,7 +168,7 @@ def _measure(pair: tuple[Located | Failure, dict | None], has_truth: bool, setti
     return Located(item.where, {"row": row, "failed": row.failed})
 
 
-def _at_thresholds(record: dict, truth: dict | None, settings: Settings) -> Row:
+def _at_thresholds(record: dict, truth: dict | None, settings: TuningSettings) -> Tried:
     """The objective of each heatmap at each threshold, where the truth is not empty (the study's true positives)."""
     loaded = heatmaps_of(record)
     values, failed = {}, {}
@@ -142,43 +183,25 @@ def _at_thresholds(record: dict, truth: dict | None, settings: Settings) -> Row:
                 raise InputError(loaded.failed[task])
             if true.size != loaded.size:
                 raise InputError(f"the heatmap is for an image of {list(loaded.size)}, its truth of {list(true.size)}")
-            both, predicted = _areas(loaded, task, true, settings)
-            values[task] = OBJECTIVES[settings.objective](both, predicted, np.float64(true.area))
+            surface = surface_of(
+                loaded.maps[task],
+                loaded.size,
+                input_size=loaded.input_size,
+                smooth=settings.smooth,
+                sign=settings.sign or loaded.sign,
+            )
+            both, predicted = areas_of_cuts(surface, true, settings.values)
+            values[task] = OBJECTIVES_OF[settings.objective](both, predicted, np.float64(true.area))
         except InputError as error:
             failed[task] = str(error)
-    return Row(record["id"], frozenset(loaded.maps), values, failed)
+    return Tried(record["id"], frozenset(loaded.maps), values, failed=failed)
 
 
-def _areas(loaded: Heatmaps, task: str, true: Mask, settings: Settings) -> np.ndarray:
-    """Pixels of mask and truth, and of the mask, at each threshold: int64 [2, G].
-
-    The mask's pixels are those >= a level of float32, so one pass over the truth counts them for all levels.
-    """
-    surface = surface_of(
-        loaded.maps[task],
-        loaded.size,
-        input_size=loaded.input_size,
-        smooth=settings.masks.smooth,
-        sign=settings.masks.sign or loaded.sign,
-    )
-    levels = levels_above(settings.grid, surface.minimum, surface.maximum)
-    levels = levels[levels < np.inf]
-    if not levels.size:
-        return np.zeros((2, len(settings.grid)))
-    both = np.zeros(len(levels) + 1, np.int64)
-    positions = true.positions()
-    for start in range(0, len(positions), _PIXELS_AT_ONCE):  # blocks that stay in a core's cache
-        x, y = np.divmod(positions[start : start + _PIXELS_AT_ONCE], loaded.size[0])
-        both += np.bincount(np.searchsorted(levels, surface.pixels(y, x), side="right"), minlength=len(both))
-    areas = np.stack([np.cumsum(both[:0:-1])[::-1], surface.counts(levels)])
-    return np.pad(areas, ((0, 0), (0, len(settings.grid) - len(levels))))
-
-
-def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
+def _at_cutoffs(record: dict, truth: dict | None, settings: TuningSettings) -> Tried:
     """The objective of each mask at each cutoff, at or below which a score empties it (the study's full slice)."""
     if "masks" not in record or settings.remake:
-        record = masking.with_masks(dict(record), settings.masks)
-    scores, grid = record.get("scores", {}), np.array(settings.grid)
+        record = with_masks(dict(record), _masking(settings))
+    scores, grid = record.get("scores", {}), np.array(settings.values)
     failed = dict(record.get("failed", {}))
     values = {}
     for task in settings.tasks:
@@ -193,51 +216,62 @@ def _at_cutoffs(record: dict, truth: dict | None, settings: Settings) -> Row:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             kept = score > grid
             both = np.where(kept, intersection(mask, true), 0)
-            values[task] = OBJECTIVES[settings.objective](both, np.where(kept, mask.area, 0), true.area, "full")
+            values[task] = OBJECTIVES_OF[settings.objective](both, np.where(kept, mask.area, 0), true.area, "full")
         except InputError as error:
             failed[task] = str(error)
     failed = {task: reason for task, reason in failed.items() if task in settings.tasks}
-    return Row(record["id"], frozenset(record["masks"]), values, failed)
+    return Tried(record["id"], frozenset(record["masks"]), values, failed=failed)
 
 
-def _scores(record: dict, truth: dict | None, has_truth: bool, settings: Settings) -> Row:
+def _scores(record: dict, truth: dict | None, has_truth: bool, settings: TuningSettings) -> Tried:
     """Each task's score and whether it is positive: by the truth where there is one, else by the record's labels."""
-    scores, labels = record.get("scores", {}), record.get("labels", {})
+    scores, labels = record.get("scores", {}), record.get("labels")
     if "heatmap" in record and not (scores and (labels or has_truth)):
         loaded = heatmaps_of(record)
-        scores, labels = loaded.scores | scores, loaded.labels | labels
+        scores, labels = loaded.scores | scores, loaded.labels | (labels or {}) or labels
     if not scores:
         raise InputError('no "scores"')
-    if not (labels or has_truth):
+    if labels is None and not has_truth:
         raise InputError('no "labels", and no truth given')
-    values, failed = {}, {}
-    for task in scores if settings.tasks is None else settings.tasks:
+    scored: dict[str, tuple[float, bool | None]] = {}
+    failed = {}
+    for task in settings.tasks or scores:
         if scores.get(task) is None:
             continue
         try:
+            score = records.number(scores[task], "scores")
             if has_truth:
                 true = mask_of(truth, task)
-                positive = true is not None and true.area > 0
-            else:
-                positive = _label(labels.get(task))
-            if positive is not None:
-                values[task] = (records.number(scores[task], "scores"), positive)
+                scored[task] = score, true is not None and true.area > 0
+            elif (label := _checked_label((labels or {}).get(task))) != -1:
+                scored[task] = score, None if label is None else label == 1
         except InputError as error:
             failed[task] = str(error)
-    return Row(record["id"], frozenset(scores), values, failed)
+    return Tried(record["id"], frozenset(scores), scored=scored, failed=failed)
 
 
-def _label(value: object) -> bool | None:
-    """Whether a label is positive; None where it is missing or uncertain."""
-    if value not in (None, -1, 0, 1):
-        raise InputError(f"the label {value!r} is not 1, 0 or -1")
-    return None if value in (None, -1) else value == 1
+def _checked_label(value: object) -> int | None:
+    """1, 0, -1 for uncertain, or None for a blank one."""
+    if value is None or (isinstance(value, int) and value in (-1, 0, 1)):
+        return value
+    raise InputError(f"the label {value!r} is not 1, 0 or -1")
+
+
+def _masking(settings: TuningSettings) -> MaskingSettings:
+    """How heatmaps become masks, before cutoffs."""
+    threshold = settings.threshold
+    return MaskingSettings(
+        threshold=None if isinstance(threshold, str) else threshold,
+        smooth=settings.smooth,
+        sign=settings.sign,
+        tasks=frozenset(settings.tasks) or None,
+    )
 
 
 # Choosing, task by task
 
 
-def summarise(rows: Sequence[Row], truth: Truth | None, settings: Settings, failed: int = 0) -> Tuning:
+def _tuning(rows: Sequence[Tried], truth: Truth | None, settings: TuningSettings, failed: int = 0) -> Tuning:
     """The best value per task, and the curve it was chosen from.
 
     failed: records that could not be read; every row counts them, as they may have changed its number.
@@ -263,13 +297,13 @@ def summarise(rows: Sequence[Row], truth: Truth | None, settings: Settings, fail
     return result
 
 
-def _metric(settings: Settings) -> str:
+def _metric(settings: TuningSettings) -> str:
     if settings.purpose == "score":
         return "youden" if settings.sensitivity is None else "sensitivity"
     return settings.objective
 
 
-def _compare_ids(rows: Sequence[Row], truth: Truth, settings: Settings) -> None:
+def _compare_ids(rows: Sequence[Tried], truth: Truth, settings: TuningSettings) -> None:
     """Say which images are on one side only."""
     ids = {row.id for row in rows}
     missing = sorted(truth.records.keys() - ids)
@@ -283,11 +317,11 @@ def _compare_ids(rows: Sequence[Row], truth: Truth, settings: Settings) -> None:
         log.warning("among the heatmaps but not in the truth, %s: %s", fate, few(strangers))
 
 
-def _available(rows: Sequence[Row], settings: Settings) -> list[str]:
+def _available(rows: Sequence[Tried], settings: TuningSettings) -> list[str]:
     """The tasks to choose for, by name as in the study; those that no image has are left out."""
     has = frozenset().union(*(row.has for row in rows))
     if settings.purpose == "score":
-        what, wanted = "score", sorted(tasks.choose(settings.tasks or (), has, "the input"))
+        what, wanted = "score", sorted(choose(settings.tasks, has, "the input"))
     else:
         what, wanted = "heatmap", sorted(settings.tasks)
     names = [task for task in wanted if task in has]
@@ -298,21 +332,21 @@ def _available(rows: Sequence[Row], settings: Settings) -> list[str]:
     return names
 
 
-def _choose_on_grid(task: str, rows: Sequence[Row], settings: Settings) -> tuple[dict, list[dict]]:
+def _choose_on_grid(task: str, rows: Sequence[Tried], settings: TuningSettings) -> tuple[dict, list[dict]]:
     """The first grid value with the greatest mean objective; of cutoffs the mean rounded to 3 decimals, as the study.
 
     Its interval is that of the values chosen in bootstrap replicates. Where nothing is defined, the first value.
     """
     used = _used(task, settings)
-    grid = np.array(settings.grid)[used]
-    undefined = np.full(len(settings.grid), np.nan)
+    grid = np.array(settings.values)[used]
+    undefined = np.full(len(settings.values), np.nan)
     table = np.array([row.values.get(task, undefined) for row in rows]).reshape(len(rows), len(used))[:, used]
     decimals = 3 if settings.purpose == "cutoff" else None
     means = _rounded(bootstrap.nanmean(table), decimals)
     replicates = _rounded(bootstrap.means(table, settings.replicates, settings.seed), decimals)
     n = (~np.isnan(table)).sum(axis=0)
-    best = _first_best(means[None])
-    chosen = _first_best(replicates)
+    best = first_best(means[None])
+    chosen = first_best(replicates)
     picks = np.where(chosen < 0, np.nan, grid[chosen])
     lower, upper, count = bootstrap.interval(picks)
     k = max(int(best[0]), 0)
@@ -335,9 +369,9 @@ def _choose_on_grid(task: str, rows: Sequence[Row], settings: Settings) -> tuple
     return row, curve
 
 
-def _used(task: str, settings: Settings) -> np.ndarray:
+def _used(task: str, settings: TuningSettings) -> np.ndarray:
     """Which of the grid may be chosen for a task: bool [G]."""
-    grid = np.array(settings.grid)
+    grid = np.array(settings.values)
     if settings.purpose != "cutoff" or not settings.exception or task != EXCEPTION[0] or grid[0] >= EXCEPTION[1]:
         return np.ones(len(grid), bool)
     used = grid >= EXCEPTION[1]
@@ -351,59 +385,34 @@ def _rounded(values: np.ndarray, decimals: int | None) -> np.ndarray:
     return values if decimals is None else np.round(values, decimals)
 
 
-def _first_best(values: np.ndarray) -> np.ndarray:
-    """The first column with each row's greatest value; -1 where all are NaN."""
-    known = np.where(np.isnan(values), -np.inf, values)
-    return np.where(np.isnan(values).all(axis=1), -1, known.argmax(axis=1))
-
-
 def _plain(value: float) -> float:
     """A grid value as people write it: 0.3, not 0.30000000000000004."""
     return round(float(value), 10)
 
 
-def _choose_score(task: str, rows: Sequence[Row], settings: Settings) -> tuple[dict, list[dict]]:
-    """The operating point: positive is a score of at least the threshold, which is one of the scores.
-
-    The greatest threshold that maximises Youden's J = sensitivity + specificity - 1 (Youden 1950), or that reaches a
-    sensitivity; in bootstrap replicates likewise.
-    """
-    pairs = [row.values[task] for row in rows if task in row.values]
+def _choose_score(task: str, rows: Sequence[Tried], settings: TuningSettings) -> tuple[dict, list[dict]]:
+    """The operating point of a task, and all of them."""
+    pairs = _pairs(task, rows, settings)
     scores, positive = np.array([s for s, _ in pairs], float), np.array([p for _, p in pairs], bool)
-    order = np.argsort(-scores, kind="stable")
-    scores, positive = scores[order], positive[order]
     n, positives = len(scores), int(positive.sum())
     names = ("score_threshold", "sensitivity", "specificity", "youden")
     row = dict.fromkeys(names) | {"n": n, "positives": positives, "lower": None, "upper": None, "replicates": 0}
     if not 0 < positives < n:
         missing = "with a score and a label" if not n else "negative" if positives else "positive"
         return row | {"reason": f"no image is {missing}" if n else f"no image {missing}"}, []
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # equal scores are taken together
-    picks = []
-    for draw in bootstrap.draws(n, settings.replicates, settings.seed):
-        times = np.bincount((draw + n * np.arange(len(draw))[:, None]).ravel(), minlength=draw.size).reshape(draw.shape)
-        chosen = _operating_point(times, positive, last, settings.sensitivity)
-        picks.append(np.where(chosen < 0, np.nan, scores[last[chosen]]))
-    lower, upper, count = bootstrap.interval(np.concatenate(picks))
-    k = int(_operating_point(np.ones((1, n), np.int64), positive, last, settings.sensitivity)[0])
-    sensitivity = np.cumsum(positive)[last] / positives
-    specificity = 1 - np.cumsum(~positive)[last] / (n - positives)
-    points = np.stack([scores[last], sensitivity, specificity, sensitivity + specificity - 1], axis=1).tolist()
-    row |= dict(zip(names, points[k])) | {"lower": lower, "upper": upper, "replicates": count}
+    found = operating_points(scores, positive, settings.sensitivity, settings.replicates, settings.seed)
+    lower, upper, count = bootstrap.interval(found.picks)
+    points = found.points.tolist()
+    row |= dict(zip(names, points[found.chosen])) | {"lower": lower, "upper": upper, "replicates": count}
     if 1 in (positives, n - positives):
         row |= {"lower": None, "upper": None, "reason": "chosen on one image of a class: no interval"}
-    return row, [dict(zip(names, point)) | {"n": n, "best": i == k} for i, point in enumerate(points)]
+    return row, [dict(zip(names, point)) | {"n": n, "best": i == found.chosen} for i, point in enumerate(points)]
 
 
-def _operating_point(times: np.ndarray, positive: np.ndarray, last: np.ndarray, target: float | None) -> np.ndarray:
-    """Which of the points `last` is chosen when each image counts `times` [r, n]: int [r], -1 where a class is missing.
-
-    Scores descend. Counts are whole numbers, so that equal points are equal and the first of them, the greatest
-    threshold, is chosen.
-    """
-    true = np.cumsum(times * positive, axis=1)
-    false = np.cumsum(times * ~positive, axis=1)
-    positives, negatives = true[:, -1:], false[:, -1:]
-    true, false = true[:, last], false[:, last]
-    reached = true * negatives - false * positives if target is None else true >= target * positives
-    return np.where((positives * negatives)[:, 0] > 0, reached.argmax(axis=1), -1)
+def _pairs(task: str, rows: Sequence[Tried], settings: TuningSettings) -> list[tuple[float, bool]]:
+    """Each image's score and whether it is positive. Blank labels count where the task has a label anywhere."""
+    found = [row.scored[task] for row in rows if task in row.scored]
+    labelled = any(positive is not None for _, positive in found)
+    if labelled and (settings.missing or blank_means(task)) == "negative":
+        return [(score, bool(positive)) for score, positive in found]
+    return [(score, positive) for score, positive in found if positive is not None]

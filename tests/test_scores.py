@@ -99,6 +99,39 @@ def test_uncertain_labels_are_left_out_unless_asked(evaluate):
     }
 
 
+def test_blank_labels_count_as_in_training(evaluate):
+    """Of CheXpert's tasks they are negative, of others nothing; of an image without labels, or a task that nobody
+    labelled, nothing either.
+    """
+    for task, default in (("Edema", 3), ("Nodule", 2)):
+        records = [record(1, 0.9, 1, task), record(2, 0.1, 0, task), record(3, 0.5, None, task)]
+        records.append({"id": "patient4", "scores": {task: 0.2}})
+        for options, n in (((), default), (("--missing", "negative"), 3), (("--missing", "ignore"), 2)):
+            found, _ = evaluate(records, "--metric", "auroc", *options)
+            assert (found["auroc", task]["n"], found["auroc", task]["mean"]) == (n, 1)
+    unlabelled = [r | {"scores": r["scores"] | {"Fracture": 0.5}} for r in records]
+    assert evaluate(unlabelled, "--metric", "auroc")[0]["auroc", "Fracture"]["n"] == 0
+
+
+def test_training_and_evaluation_have_one_rule():
+    """chex-train's AUROC and chex-eval's are of the same CXRs and labels."""
+    from chextools.training import labels
+
+    random = np.random.default_rng(5)
+    given = [{1: 1, 2: 0, 3: -1}.get(int(code)) for code in random.integers(0, 4, 50)]
+    known = [{} if label is None else {"Edema": label} for label in given]
+    score = random.random(50)
+    labelling = labels.choose_labelling([{"labels": each} for each in known], ["Edema"], (), (), "x")
+    positive, usable = labels.certain(labels.table([{"labels": each} for each in known], ["Edema"]), labelling)
+    expected = scores.value("auroc", score[usable[:, 0]], positive[usable[:, 0], 0])
+    rows = [
+        classification.Scored(f"p{i:02}", f"p{i:02}", {"Edema": s}, each, {})
+        for i, (s, each) in enumerate(zip(score, known))
+    ]
+    result = classification.evaluation_of(rows, EvaluationSettings(metrics=["auroc"]))
+    assert result.summary[0]["mean"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_five_of_the_competition_stand_beside_the_mean_over_all(evaluate):
     def both(number: int, edema: float, fracture: float, label: int) -> dict:
         first, second = record(number, edema, label), record(number, fracture, label, "Fracture")

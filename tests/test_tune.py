@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from chextools import tune
 from chextools.errors import InputError
 from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.levels import level_above, levels_above
 from chextools.heatmaps.npz import write_npz
 from chextools.heatmaps.surface import Surface
 from chextools.masks.mask import Mask, intersection
-from chextools.metrics import bootstrap
+from chextools.metrics import bootstrap, choosing
+from chextools.metrics.cuts import areas_of_cuts
 
 STUDY = {"threshold": "tuning_results.csv", "cutoff": "probability_tuning_results.csv"}
 
@@ -76,9 +76,9 @@ def test_tuned_masks_have_the_mean_that_was_promised(cli, small, tmp_path):
 
 
 def test_the_default_grid_is_the_study_arange_with_its_rounding():
-    assert tune.grid_values(0.2, 0.8, 0.1) == tuple(np.arange(0.2, 0.8, 0.1))
-    assert tune.grid_values(0.2, 0.8, 0.1)[-1] > 0.8
-    assert len(tune.grid_values(0.0, 0.8, 0.1)) == 9
+    assert choosing.grid_values(0.2, 0.8, 0.1) == tuple(np.arange(0.2, 0.8, 0.1))
+    assert choosing.grid_values(0.2, 0.8, 0.1)[-1] > 0.8
+    assert len(choosing.grid_values(0.0, 0.8, 0.1)) == 9
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_default_grid_is_the_study_arange_with_its_rounding():
     [((0, 1, 0.25), [0, 0.25, 0.5, 0.75, 1]), ((0.5, 0.5, 0.1), [0.5]), ((0.1, 0.35, 0.1), [0.1, 0.2, 0.3])],
 )
 def test_a_grid_goes_up_to_its_stop(grid, values):
-    np.testing.assert_allclose(tune.grid_values(*grid), values, rtol=1e-12)
+    np.testing.assert_allclose(choosing.grid_values(*grid), values, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_grid_goes_up_to_its_stop(grid, values):
 )
 def test_a_grid_that_makes_no_sense_is_refused(grid):
     with pytest.raises(InputError, match="grid"):
-        tune.grid_values(*grid)
+        choosing.grid_values(*grid)
 
 
 def test_a_finer_grid_contains_the_coarse_one(cli, small):
@@ -114,10 +114,10 @@ def test_areas_are_those_of_the_masks(size):
     rng = np.random.default_rng(0)
     values = np.maximum(np.cumsum(rng.standard_normal((30, 30)), 1), 0).astype(np.float32)
     truth = Mask.from_array(rng.random(size) < 0.3)
-    settings = tune.Settings("threshold", ("Edema",), tune.grid_values(0, 1, 0.05))
-    both, predicted = tune._areas(Heatmaps("a", size, {"Edema": values}, reference=True), "Edema", truth, settings)
     surface = Surface(values, size)
-    for k, threshold in enumerate(settings.grid):
+    grid = choosing.grid_values(0, 1, 0.05)
+    both, predicted = areas_of_cuts(surface, truth, grid)
+    for k, threshold in enumerate(grid):
         mask = Mask(size, surface.transitions(level_above(threshold, surface.minimum, surface.maximum)))
         assert (both[k], predicted[k]) == (intersection(mask, truth), mask.area)
     assert predicted[0] == (surface.dense() > surface.minimum).sum() and predicted[-1] == 0
@@ -332,7 +332,7 @@ def test_operating_points_of_replicates_are_those_of_their_images():
     (drawn,) = bootstrap.draws(40, 50, 3)
     times = np.stack([np.bincount(d, minlength=40) for d in drawn])
     for target in (None, 0.8):
-        chosen = tune._operating_point(times, positive, last, target)
+        chosen = choosing._chosen(times, positive, last, target)
         for k, d in zip(chosen, drawn):
             points = []
             for t in scores[last]:
@@ -346,10 +346,11 @@ def test_equal_scores_are_one_threshold(cli):
     assert (row["score_threshold"], row["sensitivity"], row["specificity"]) == (0.5, 1, 0.5)
 
 
-def test_uncertain_and_missing_labels_do_not_count(cli):
+def test_uncertain_labels_do_not_count_and_blank_ones_are_negative_as_in_training(cli):
     extra = [(0.99, -1), (0.01, None)]
-    (row,) = rows(cli("chex-tune", "--for", "score", stdin=scored(*IMAGES, *extra)).out)
-    assert (row["n"], row["score_threshold"]) == (8, 0.8)
+    for options, n in (((), 9), (("--missing", "negative"), 9), (("--missing", "ignore"), 8)):
+        (row,) = rows(cli("chex-tune", "--for", "score", *options, stdin=scored(*IMAGES, *extra)).out)
+        assert (row["n"], row["score_threshold"]) == (n, 0.6 if n == 9 else 0.8)
 
 
 @pytest.mark.parametrize(

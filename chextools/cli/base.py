@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
@@ -144,7 +144,13 @@ def default_inputs(context: click.Context, inputs: tuple[str, ...]) -> tuple[str
     return ("-",)
 
 
-def stdin() -> object:
+def given(context: click.Context) -> set[str]:
+    """The parameters that the user gave, by name."""
+    said = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is said}
+
+
+def stdin() -> BinaryIO:
     """Binary stdin; empty where it is closed."""
     import io
 

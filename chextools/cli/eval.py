@@ -5,15 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import (
-    AT_THRESHOLD,
-    CLASSIFICATION,
-    LOCALISATION,
-    MISSING,
-    RESAMPLED,
-    SLICES,
-    UNCERTAIN,
-)
+from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LOCALISATION, RESAMPLED, SLICES, UNCERTAIN
 
 EXAMPLE = """
 chex-segment gradcam_maps_val | chex-eval --truth gt_segmentations_val.json --format table
@@ -82,12 +74,7 @@ COLUMNS = (
     show_default=True,
     help="What uncertain labels count as, for metrics of scores.",
 )
-@click.option(
-    "--missing",
-    type=click.Choice(MISSING),
-    help="What blank labels count as, for metrics of scores. [default: as in chex-train: negative of CheXpert's tasks, "
-    "else ignore]",
-)
+@options.missing("for metrics of scores")
 @options.replicates()
 @click.option(
     "--resample", type=click.Choice(RESAMPLED), default="cxr", show_default=True, help="What the bootstrap draws."
@@ -176,7 +163,7 @@ def command(
 
 def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -> None:
     """Refuse options that mean nothing with these metrics."""
-    given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+    given = base.given(context)
     of_scores = bool(metrics.intersection(CLASSIFICATION))
     if of_scores and metrics.intersection(LOCALISATION):
         raise click.UsageError("metrics of scores and of where a model looks are measured in two runs")

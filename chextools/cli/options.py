@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from chextools.metrics.catalogue import MISSING
+
 Decorator = Callable[[Callable], Callable]
 
 
@@ -147,6 +149,15 @@ def sign() -> Decorator:
         type=click.Choice(["positive", "abs", "raw"]),
         help="Which evidence counts in a signed heatmap. [default: what the record or heatmap says, else positive, raw "
         "for the study's pickles]",
+    )
+
+
+def missing(where: str) -> Decorator:
+    return click.option(
+        "--missing",
+        type=click.Choice(MISSING),
+        help=f"What blank labels count as, {where}. [default: as in chex-train: negative of CheXpert's tasks, else "
+        "ignore]",
     )
 
 

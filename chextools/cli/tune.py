@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.metrics.catalogue import OBJECTIVES, PURPOSES
 
 EXAMPLE = """
 chex-tune gradcam_maps_val --truth gt_segmentations_val.json --for threshold > tuned.jsonl
@@ -43,6 +44,7 @@ MEANT_FOR = {
     "threshold": ("cutoff",),
     "exception": ("cutoff",),
     "sensitivity": ("score",),
+    "missing": ("score",),
 }
 
 
@@ -65,7 +67,7 @@ class Grid(click.ParamType):
     "--for",
     "purpose",
     required=True,
-    type=click.Choice(["threshold", "cutoff", "score"]),
+    type=click.Choice(PURPOSES),
     help="What to choose: a threshold of heatmaps, a cutoff of scores below which masks are empty, or an "
     "operating point of scores.",
 )
@@ -79,7 +81,7 @@ class Grid(click.ParamType):
 )
 @click.option(
     "--objective",
-    type=click.Choice(["iou", "dice"]),
+    type=click.Choice(OBJECTIVES),
     default="iou",
     show_default=True,
     help="What a threshold or cutoff maximises the mean of.",
@@ -90,6 +92,7 @@ class Grid(click.ParamType):
     metavar="S",
     help="The greatest score threshold that reaches this sensitivity. [default: the one with the best J]",
 )
+@options.missing("for scores")
 @click.option(
     "--no-lung-lesion-exception",
     "exception",
@@ -119,6 +122,7 @@ def command(
     grid,
     objective,
     sensitivity,
+    missing,
     exception,
     threshold,
     smooth,
@@ -142,15 +146,10 @@ def command(
     inputs = base.default_inputs(context, inputs)
 
     from chextools import tune
-    from chextools.heatmaps import masking
-    from chextools.inputs.inputs import read_all, read_some
-    from chextools.inputs.truth import read_truth
     from chextools.plumbing import files
-    from chextools.plumbing.parallel import default_jobs
-    from chextools.results import study_csv, tables, thresholds
-    from chextools.tasks import canonical, choose
+    from chextools.results import study_csv, tables
 
-    given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+    given = base.given(context)
     _check(given, context, purpose)
     if truth is None and purpose != "score":
         raise click.UsageError(f"--for {purpose} needs --truth")
@@ -158,37 +157,26 @@ def command(
         raise click.UsageError("MAPS and --truth cannot both be stdin")
     if output_format == "csv" and objective == "dice" and not curve:
         raise click.UsageError("--format csv is the study's file of IoU; for Dice add --curve")
-    if output:
-        files.check_target(output, force)
-    tally = base.tally(fail_fast)
-    known, chosen = None, [canonical(task) for task in tasks] or None
-    if truth:
-        known = read_truth(read_all([truth], base.stdin()), truth)
-        for _ in tally.passing(known.failures):
-            pass
-        chosen = choose(tasks, known.tasks, truth)
-    masks = masking.MaskingSettings(
-        threshold=thresholds.threshold_of(threshold),
+    files.check_targets((output,), force)
+    settings = tune.TuningSettings(
+        purpose=purpose,
+        truth=truth,
+        tasks=tasks,
+        grid=grid,
+        objective=objective,
+        sensitivity=sensitivity,
+        missing=missing,
+        exception=exception,
+        threshold=threshold,
         smooth=smooth,
         sign=sign,
-        tasks=frozenset(chosen) if chosen else None,
+        remake=bool(given & {"threshold", "smooth", "sign"}),
+        replicates=replicates,
+        seed=seed,
+        jobs=jobs,
     )
-    settings = tune.Settings(
-        purpose,
-        tuple(chosen) if chosen else None,
-        tune.grid_values(*(grid or tune.GRIDS.get(purpose, (0, 0, 1)))),
-        objective,
-        sensitivity,
-        exception,
-        masks,
-        bool(given & {"threshold", "smooth", "sign"}),
-        replicates,
-        seed,
-    )
-    _, items = read_some(inputs, base.stdin())
-    measured = tune.measure(items, known, settings, jobs or default_jobs())
-    rows = [record["row"] for record in tally.passing(base.progress(measured, "images"))]
-    result = tune.summarise(rows, known, settings, tally.skipped)
+    tally = base.tally(fail_fast)
+    result = tune.run(inputs, settings, stdin=base.stdin(), tally=tally)
     with base.output(output, force) as write:
         if output_format == "csv" and purpose != "score" and not curve:
             write(study_csv.tuning_file(result.curve))
