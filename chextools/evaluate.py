@@ -7,17 +7,21 @@ result.summary
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import BinaryIO
 
 from chextools.errors import InputError
 from chextools.evaluation import localisation, looking
 from chextools.evaluation.settings import EvaluationSettings
+from chextools.evaluation.shortcuts import Shortcut
 from chextools.inputs.inputs import read_all, read_some
 from chextools.inputs.truth import read_truth
 from chextools.plumbing.parallel import default_jobs
+from chextools.records.records import Failure
 from chextools.records.tally import Tally
 from chextools.results.results import Evaluation
 from chextools.tasks import choose
@@ -55,9 +59,26 @@ def _classified(inputs: Sequence[str], settings: EvaluationSettings, stdin: Bina
     settings = replace(settings, score_threshold=classification.thresholds_of(settings.score_threshold))
     labels = classification.read_labels(settings.truth, stdin) if settings.truth else None
     _, items = read_some(inputs, stdin)
-    measured = classification.measure(items, labels)
+    files = [name for name in settings.shortcuts if os.path.exists(name)]
+    shortcuts = [_shortcut(path, stdin) for path in files]
+    keys = [name for name in settings.shortcuts if name not in files]
+    measured = classification.measure(items, labels, keys)
     rows = [record["row"] for record in tally.passing(tally.progress(measured, "CXRs"))]
-    return classification.evaluation_of(rows, settings, tally.skipped)
+    if unknown := [key for key in keys if not any(key in row.words for row in rows)]:
+        raise InputError(f"--shortcut {unknown[0]}: neither a file nor a key of the records")
+    return classification.evaluation_of(rows, settings, tally.skipped, shortcuts)
+
+
+def _shortcut(path: str, stdin: BinaryIO) -> Shortcut:
+    """Scores by id of a file of records. Raises InputError at the first that cannot be read."""
+    found = {}
+    for item in read_all([path], stdin):
+        if isinstance(item, Failure):
+            raise InputError(f"{item.where}: {item.reason}")
+        if not item.record.get("scores"):
+            raise InputError(f'{item.where}: no "scores" that could be a shortcut')
+        found[item.record["id"]] = {k: v for k, v in item.record["scores"].items() if v is not None}
+    return Shortcut(PurePath(path).name.removesuffix(".gz").removesuffix(".jsonl"), found)
 
 
 def per_image(evaluation: Evaluation) -> Iterator[dict]:

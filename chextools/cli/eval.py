@@ -15,7 +15,7 @@ chex-predict test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc --resa
 """
 
 LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder")
-SCORES_ONLY = ("uncertain", "missing", "score_threshold")
+SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts")
 
 COLUMNS = (
     "metric",
@@ -31,6 +31,15 @@ COLUMNS = (
     "dice",
     "pooled_iou",
     "score_threshold",
+    "by",
+    "strata",
+    "pairs",
+    "auroc",
+    "explained",
+    "explained_lower",
+    "explained_upper",
+    "floor",
+    "spearman",
     "failed",
     "reason",
 )
@@ -75,6 +84,14 @@ COLUMNS = (
     help="What uncertain labels count as, for metrics of scores.",
 )
 @options.missing("for metrics of scores")
+@click.option(
+    "--shortcut",
+    "shortcuts",
+    multiple=True,
+    metavar="KEY|FILE",
+    help="What CXRs may be told apart by without a look at the lungs, for the metric shortcut: a key of PRED such as "
+    "view, or records of chex-predict --floor; may be repeated.",
+)
 @options.replicates()
 @click.option(
     "--resample", type=click.Choice(RESAMPLED), default="cxr", show_default=True, help="What the bootstrap draws."
@@ -101,6 +118,7 @@ def command(
     score_threshold,
     uncertain,
     missing,
+    shortcuts,
     replicates,
     resample,
     seed,
@@ -143,6 +161,7 @@ def command(
         uncertain=uncertain,
         missing=missing,
         score_threshold=score_threshold,
+        shortcuts=shortcuts,
         replicates=replicates,
         seed=seed,
         resample=resample,
@@ -176,6 +195,8 @@ def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -
         raise click.UsageError(
             "sensitivity and specificity need --score-threshold, chosen on another set: see chex-tune --for score"
         )
+    if ("shortcut" in metrics) != ("shortcuts" in given):
+        raise click.UsageError("--metric shortcut and --shortcut go together")
 
 
 def main() -> None:

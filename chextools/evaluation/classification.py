@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.rows import drawn, groups_of, interval_row
 from chextools.evaluation.settings import EvaluationSettings
+from chextools.evaluation.shortcuts import Shortcut, rows_of
 from chextools.inputs import datasets
 from chextools.metrics import bootstrap, scores
 from chextools.metrics.catalogue import AT_THRESHOLD
@@ -32,13 +33,17 @@ _BLOCK = 1 << 22  # counts held at once
 
 @dataclass
 class Scored:
-    """What one CXR says: scores and labels (1, 0, -1 uncertain) by task; labels None where it has none at all."""
+    """What one CXR says: scores and labels (1, 0, -1 uncertain) by task; labels None where it has none at all.
+
+    words: the record's values of the keys that may be shortcuts.
+    """
 
     id: str
     patient: str
     scores: dict[str, float]
     labels: dict[str, int] | None
     failed: dict[str, str]
+    words: dict[str, str] = field(default_factory=dict)
 
 
 def read_labels(source: str, stdin: BinaryIO) -> dict[str, dict]:
@@ -67,15 +72,16 @@ def thresholds_of(option: str | float | Mapping[str, float] | None) -> float | M
 
 
 def measure(
-    items: Iterable[Located | Failure], labels: Mapping[str, dict] | None = None
+    items: Iterable[Located | Failure], labels: Mapping[str, dict] | None = None, keys: Sequence[str] = ()
 ) -> Iterator[Located | Failure]:
     """Each record's scores and labels; the records that come back hold "row", a `Scored`, and "failed" by task.
 
-    labels: by id, instead of the records' own.
+    labels: by id, instead of the records' own. keys: of the records, to be kept as words.
     """
 
     def measured(record: dict) -> dict:
         row = _scored(record, labels)
+        row.words = {key: str(record[key]) for key in keys if record.get(key) is not None}
         return {"row": row, "failed": row.failed}
 
     return (records.applied(measured, item) for item in items)
@@ -106,7 +112,9 @@ def _scored(record: dict, by_id: Mapping[str, dict] | None) -> Scored:
     return row
 
 
-def evaluation_of(rows: Sequence[Scored], settings: EvaluationSettings, failed: int = 0) -> Evaluation:
+def evaluation_of(
+    rows: Sequence[Scored], settings: EvaluationSettings, failed: int = 0, shortcuts: Sequence[Shortcut] = ()
+) -> Evaluation:
     """A row per metric and task, one for the mean over tasks, one for that over CheXpert's competition tasks.
 
     failed: records that could not be read; every row counts them. "mean" is the data's own value; a task for which it
@@ -128,7 +136,28 @@ def evaluation_of(rows: Sequence[Scored], settings: EvaluationSettings, failed: 
         found = _rows(metric, names, values[metric], replicates[metric], labels, scored, broken, by_task)
         result.summary += [row | drawn(settings) for row in found]
         result.tables[metric] = Table([], names, np.zeros((0, len(names))), replicates[metric])
+    if "shortcut" in settings.metrics:
+        drawn_times = list(_times([row.patient for row in rows], settings))
+        for shortcut in [*_of_words(rows), *shortcuts]:
+            found = rows_of(shortcut, [row.id for row in rows], names, scored, labels, broken, drawn_times)
+            result.summary += [row | drawn(settings) for row in found]
     return result
+
+
+def _of_words(rows: Sequence[Scored]) -> list[Shortcut]:
+    keys = dict.fromkeys(key for row in rows for key in row.words)
+    return [Shortcut(key, {row.id: row.words[key] for row in rows if key in row.words}) for key in keys]
+
+
+def _times(patients: Sequence[str], settings: EvaluationSettings) -> Iterator[np.ndarray]:
+    """Blocks [r, n] of how often each CXR was drawn; together `settings.replicates` rows."""
+    groups = groups_of(patients, settings)
+    size = groups[1] if groups else len(patients)
+    rows = max(1, _BLOCK // max(len(patients), 1))
+    for draw in bootstrap.draws(size, settings.replicates, settings.seed):
+        for part in range(0, len(draw), rows):
+            times = bootstrap.times_drawn(draw[part : part + rows], size)
+            yield (times[:, groups[0]] if groups else times).astype(np.float64)
 
 
 def _labels(rows: Sequence[Scored], names: Sequence[str], settings: EvaluationSettings) -> np.ndarray:
@@ -172,7 +201,6 @@ def _bootstrapped(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """By metric: values float64 [K] and replicates [replicates, K]. at: the score threshold of each task."""
     n, tasks = scored.shape
-    groups = groups_of(patients, settings)
     metrics = [metric for metric in scores.METRICS if metric in settings.metrics]
     usable = ~np.isnan(scored) & ~np.isnan(labels)
     values = {metric: np.full(tasks, np.nan) for metric in metrics}
@@ -189,16 +217,11 @@ def _bootstrapped(
         for k in range(tasks):
             values[metric][k] = measured(metric, k, np.ones((1, n)))[0]
     start = 0
-    size = groups[1] if groups else n
-    for draw in bootstrap.draws(size, settings.replicates, settings.seed):
-        for part in range(0, len(draw), max(1, _BLOCK // n)):
-            rows = draw[part : part + max(1, _BLOCK // n)]
-            times = bootstrap.times_drawn(rows, size)
-            times = (times[:, groups[0]] if groups else times).astype(np.float64)
-            block = slice(start, start := start + len(rows))
-            for metric in metrics:
-                for k in range(tasks):
-                    replicates[metric][block, k] = measured(metric, k, times)
+    for times in _times(patients, settings):
+        block = slice(start, start := start + len(times))
+        for metric in metrics:
+            for k in range(tasks):
+                replicates[metric][block, k] = measured(metric, k, times)
     return values, replicates
 
 

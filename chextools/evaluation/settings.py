@@ -22,6 +22,8 @@ class EvaluationSettings:
     uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".
     missing: what blank labels count as, for metrics of scores: "negative" or "ignore"; None for `tasks.blank_means`.
     score_threshold: from which a score is positive: for all tasks, by task, or a file of chex-tune's rows.
+    shortcuts: for the metric "shortcut", what CXRs may be told apart by: keys of the records, and files of records with
+        scores, such as `chex-predict --floor` writes.
     replicates, seed, resample: of the bootstrap, which draws each "cxr" or "patient".
     jobs: processes for what costs time; None for as many as are ours to use.
     """
@@ -34,6 +36,7 @@ class EvaluationSettings:
     uncertain: str = "ignore"
     missing: str | None = None
     score_threshold: str | float | Mapping[str, float] | None = None
+    shortcuts: Sequence[str] = ()
     replicates: int = 1000
     seed: int = 0
     resample: str = "cxr"

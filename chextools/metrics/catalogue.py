@@ -62,7 +62,7 @@ LOCALISATION: Mapping[str, Metric] = {
     "dice": Metric(looks_at=MASKS),
 }
 
-CLASSIFICATION = ("auroc", "auprc", "brier", "ece", "sensitivity", "specificity")
+CLASSIFICATION = ("auroc", "auprc", "brier", "ece", "sensitivity", "specificity", "shortcut")
 AT_THRESHOLD = ("sensitivity", "specificity")  # of a score
 
 # Those with a value per CXR that the study has, and with a name in its files

@@ -17,13 +17,20 @@ ECE_BINS = 15
 
 def auroc(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: how often a positive outscores a negative, ties a half. NaN unless there are both."""
+    return ratio(*wins_and_pairs(scores, positive, times))
+
+
+def wins_and_pairs(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(how often a positive outscores a negative, ties a half; how many such pairs there are), each float64 [r]."""
+    if not len(scores):
+        return np.zeros(len(times)), np.zeros(len(times))
     order, starts = _sorted(scores)
     times = times[:, order].astype(np.float64)
     positives = np.add.reduceat(times * positive[order], starts, axis=1)
     negatives = np.add.reduceat(times * ~positive[order], starts, axis=1)
     below = np.cumsum(negatives, axis=1) - negatives
     wins = (positives * (below + negatives / 2)).sum(axis=1)
-    return _ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
+    return wins, positives.sum(axis=1) * negatives.sum(axis=1)
 
 
 def auprc(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -36,12 +43,12 @@ def auprc(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.nda
     found, taken = np.cumsum(positives, axis=1), np.cumsum(np.add.reduceat(times, starts, axis=1), axis=1)
     precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
     total = found[:, -1]
-    return np.where(total < taken[:, -1], _ratio((positives * precision).sum(axis=1), total), np.nan)
+    return np.where(total < taken[:, -1], ratio((positives * precision).sum(axis=1), total), np.nan)
 
 
 def brier(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Mean squared difference of score and label."""
-    return _ratio(times @ (scores - positive) ** 2, times.sum(axis=1))
+    return ratio(times @ (scores - positive) ** 2, times.sum(axis=1))
 
 
 def ece(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -51,17 +58,17 @@ def ece(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarr
     bins = np.minimum((scores * ECE_BINS).astype(int), ECE_BINS - 1)
     excess = np.zeros((len(scores), ECE_BINS))
     excess[np.arange(len(scores)), bins] = scores - positive
-    return _ratio(np.abs(times @ excess).sum(axis=1), times.sum(axis=1))
+    return ratio(np.abs(times @ excess).sum(axis=1), times.sum(axis=1))
 
 
 def sensitivity(scores: np.ndarray, positive: np.ndarray, times: np.ndarray, threshold: float) -> np.ndarray:
     """Share of the positives that score the threshold or more."""
-    return _ratio(times @ (positive & (scores >= threshold)).astype(float), times @ positive.astype(float))
+    return ratio(times @ (positive & (scores >= threshold)).astype(float), times @ positive.astype(float))
 
 
 def specificity(scores: np.ndarray, positive: np.ndarray, times: np.ndarray, threshold: float) -> np.ndarray:
     """Share of the negatives that score less than the threshold."""
-    return _ratio(times @ (~positive & (scores < threshold)).astype(float), times @ (~positive).astype(float))
+    return ratio(times @ (~positive & (scores < threshold)).astype(float), times @ (~positive).astype(float))
 
 
 METRICS: dict[str, Callable[..., np.ndarray]] = {
@@ -83,6 +90,12 @@ def value(metric: str, scores: np.ndarray, positive: np.ndarray) -> float:
     return float(METRICS[metric](np.asarray(scores, float), np.asarray(positive, bool), np.ones((1, len(scores))))[0])
 
 
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, of equal values their mean: float64 [n]."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[index]
+
+
 def _sorted(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(ascending order, where each group of equal scores starts)."""
     order = np.argsort(scores, kind="stable")
@@ -90,5 +103,6 @@ def _sorted(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole; NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)

@@ -1,0 +1,94 @@
+"""The metric shortcut of chex-eval: what is left of an AUROC among CXRs that are alike in the shortcut."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+TASK = "Edema"
+
+
+def records(scores, labels, **keys) -> bytes:
+    lines = [
+        {"id": f"p{i}", "labels": {TASK: int(label)}, "scores": {TASK: float(score)}}
+        | {key: values[i] for key, values in keys.items()}
+        for i, (score, label) in enumerate(zip(scores, labels))
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def row(result, by: str) -> dict:
+    assert result.code == 0, result.err
+    (found,) = [r for r in map(json.loads, result.out.splitlines()) if r["metric"] == "shortcut" and r["by"] == by]
+    return found
+
+
+def concordance(scores, labels, parts) -> float:
+    """By its definition: over all pairs of a positive and a negative of one part."""
+    pairs = [
+        (scores[i] > scores[j]) + (scores[i] == scores[j]) / 2
+        for i, j in itertools.product(np.flatnonzero(labels == 1), np.flatnonzero(labels == 0))
+        if parts[i] == parts[j]
+    ]
+    return float(np.mean(pairs))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    labels = rng.random(200) < 0.4
+    site = (rng.random(200) < np.where(labels, 0.8, 0.3)).astype(int)
+    return labels.astype(int), site, np.round(rng.random(200) * 0.5 + labels * 0.1 + site * 0.3, 2)
+
+
+def test_within_words_it_is_the_concordance_of_pairs_of_one_word(cli, data):
+    labels, site, scores = data
+    given = records(scores, labels, view=[["AP", "PA"][s] for s in site])
+    found = row(cli("chex-eval", "--metric", "shortcut", "--shortcut", "view", stdin=given), "view")
+    assert found["mean"] == pytest.approx(concordance(scores, labels, site), abs=1e-12)
+    assert found["auroc"] == pytest.approx(concordance(scores, labels, np.zeros(200)), abs=1e-12)
+    assert found["lower"] < found["mean"] < found["upper"] and found["strata"] == 2
+    assert found["explained"] == pytest.approx(1 - (found["mean"] - 0.5) / (found["auroc"] - 0.5), abs=1e-12)
+    assert found["explained"] > 0.3 and found["explained_lower"] > 0
+    same = np.mean([site[i] == site[j] for i in np.flatnonzero(labels == 1) for j in np.flatnonzero(labels == 0)])
+    assert found["pairs"] == pytest.approx(same, abs=1e-12)
+
+
+def test_a_floor_of_numbers_is_cut_at_its_quintiles(cli, data, tmp_path):
+    labels, site, scores = data
+    floor = np.linspace(0, 1, 200)[np.argsort(np.argsort(site + np.random.default_rng(1).random(200)))]
+    (tmp_path / "floor.jsonl").write_bytes(records(floor, labels))
+    options = ["--metric", "shortcut", "--shortcut", tmp_path / "floor.jsonl"]
+    found = row(cli("chex-eval", *options, stdin=records(scores, labels)), "floor")
+    parts = np.minimum((np.argsort(np.argsort(floor)) * 5) // 200, 4)
+    assert found["mean"] == pytest.approx(concordance(scores, labels, parts), abs=1e-12)
+    assert found["strata"] == 5
+    assert found["floor"] == pytest.approx(concordance(floor, labels, np.zeros(200)), abs=1e-12)
+    assert found["spearman"] == pytest.approx(spearmanr(scores, floor).statistic, abs=1e-12)
+
+
+def test_a_shortcut_that_is_the_label_leaves_nothing_to_compare(cli, data):
+    labels, _, scores = data
+    given = records(scores, labels, view=[["AP", "PA"][label] for label in labels])
+    found = row(cli("chex-eval", "--metric", "shortcut", "--shortcut", "view", stdin=given), "view")
+    assert found["mean"] is None and found["pairs"] == 0
+    assert found["reason"] == "no stratum has both a positive and a negative CXR"
+
+
+def test_what_says_no_more_than_the_shortcut_is_chance_within_it(cli, data):
+    labels, site, _ = data
+    given = records(0.2 + 0.5 * site, labels, view=[["AP", "PA"][s] for s in site])
+    found = row(cli("chex-eval", "--metric", "shortcut", "--shortcut", "view", stdin=given), "view")
+    assert (found["mean"], found["explained"]) == (0.5, 1.0)
+
+
+def test_what_is_neither_a_file_nor_a_key_is_named(cli, data):
+    labels, _, scores = data
+    result = cli("chex-eval", "--metric", "shortcut", "--shortcut", "scanner", stdin=records(scores, labels))
+    assert result.code == 1
+    assert result.err == "chex-eval: error: --shortcut scanner: neither a file nor a key of the records\n"
+    assert cli("chex-eval", "--metric", "shortcut", stdin=records(scores, labels)).code == 2
