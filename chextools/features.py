@@ -20,13 +20,14 @@ from chextools.inputs.truth import Truth, mask_of, read_truth
 from chextools.masks import borders
 from chextools.masks.convex import min_area_rectangle
 from chextools.masks.mask import Mask
+from chextools.metrics.catalogue import FEATURES
 from chextools.records.records import Failure, Located, few
 from chextools.records.tally import Tally
 from chextools.tasks import choose
 
 log = logging.getLogger(__name__)
 
-FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity", "rec_area_ratio")
+COLUMNS = (*FEATURES, "rec_area_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]
             row = _row(record, truth, task)
         except InputError as error:
             failed[task] = str(error)
-            row = dict.fromkeys(FEATURES) | {"reason": str(error)}
+            row = dict.fromkeys(COLUMNS) | {"reason": str(error)}
         rows.append({"id": record["id"], "task": task} | row)
     return Located(item.where, {"rows": rows, "failed": failed})
 
@@ -135,7 +136,7 @@ def _row(record: dict, truth: dict | None, task: str) -> dict:
         raise InputError(f"the mask has the size {list(mask.size)}, the annotations say {list(record['size'])}")
     count: int | None = len(outlines)
     if mask is None or not mask.area:
-        shape = {"area_ratio": 0.0} | dict.fromkeys(FEATURES[2:])
+        shape = {"area_ratio": 0.0} | dict.fromkeys(COLUMNS[2:])
         reason = "outlines, but an empty mask" if count else ""
     else:
         shape = shape_of(mask)

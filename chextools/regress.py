@@ -2,6 +2,9 @@
 
 The regressions are those of Saporta et al. 2022 (Methods): ordinary least squares on one feature at a time. Beyond
 them there is one model of all features, whose errors allow for patients with several CXRs and tasks.
+
+    from chextools import regress
+    rows = regress.run(["per_image.jsonl"], regress.RegressionSettings(features="features.jsonl"))
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -18,27 +22,48 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs import inputs
-from chextools.metrics import bootstrap
+from chextools.metrics.catalogue import FEATURES, STUDY
+from chextools.metrics.regression import FEW, joint, scaled, single, spearman
 from chextools.records import records
 from chextools.records.records import Failure, Located
+from chextools.records.tally import Tally
 from chextools.results import study_csv
-from chextools.results.results import METRICS, join
-from chextools.tasks import canonical
+from chextools.results.results import join
+from chextools.tasks import canonical, choose
 
 log = logging.getLogger(__name__)
 
-FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity")
 OVERALL = "Overall"
-LEAST = 4  # pairs without which nothing is said: Fisher's interval divides by the root of n - 3
 
-_Z = 1.96  # as the study rounds the normal quantile
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionSettings:
+    """What to regress results on.
+
+    features: rows of chex-features, or a folder of the study's four CSV files; or
+    scores: records or results that have scores, or a folder of heatmaps. Each is a path, or - for stdin.
+    minus: other results, to regress the difference.
+    metric: of `catalogue.STUDY`; None for all that the results have.
+    tasks: those wanted; none for all.
+    """
+
+    features: str | None = None
+    scores: str | None = None
+    minus: str | None = None
+    metric: str | None = None
+    tasks: Sequence[str] = ()
+
+    @property
+    def against(self) -> str:
+        """What the results are regressed on."""
+        return "scores" if self.features is None else "features"
 
 
 @dataclass
 class Results:
     """Per-image results: metric -> id -> task -> value, NaN where undefined; and whose images they are.
 
-    A metric is one of `METRICS`, or of their differences, such as iou_diff.
+    A metric is one of `STUDY`, or of their differences, such as iou_diff.
     """
 
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -59,6 +84,53 @@ class Results:
                 i: {task: value - right[i].get(task, math.nan) for task, value in left[i].items()} for i in both
             }
         return difference
+
+
+def run(
+    inputs: Sequence[str],
+    settings: RegressionSettings,
+    *,
+    stdin: BinaryIO | None = None,
+    tally: Tally | None = None,
+    known: Callable[[list[str]], object] | None = None,
+) -> list[dict]:
+    """A row per metric and feature, or metric and task, of results: paths, or `-` for `stdin`.
+
+    tally: counts what fails, and shows progress. known: called with the metrics (such as iou_diff) once they are known,
+    before the work. Raises InputError where there is nothing to regress.
+    """
+    stdin, tally = stdin or sys.stdin.buffer, tally or Tally()
+    if (settings.features is None) == (settings.scores is None):
+        raise InputError("results are regressed on features or on scores")
+    results = _results_of(inputs, settings.metric, stdin, tally)
+    if settings.minus is not None:
+        results = results.minus(_results_of([settings.minus], settings.metric, stdin, tally))
+    if known:
+        known(list(results.values))
+    names = {task for values in results.values.values() for row in values.values() for task in row}
+    chosen = choose(settings.tasks, names, "the results") if settings.tasks else ()
+    if settings.features is not None:
+        given = list(_explanations(read_features(settings.features, stdin), settings.features, tally))
+        return list(on_features(results, given, chosen, tally.failed))
+    scored = _explanations(read_scores(str(settings.scores), stdin), str(settings.scores), tally)
+    scores = {record["id"]: record["scores"] for record in tally.progress(scored, "CXRs")}
+    return list(on_scores(results, scores, chosen, tally.failed))
+
+
+def _results_of(sources: Sequence[str], metric: str | None, stdin: BinaryIO, tally: Tally) -> Results:
+    where = "stdin" if sources[0] == "-" else sources[0]
+    _, items = records.peek(read_results(sources, stdin, metric), where)
+    return collect(tally.passing(items), where, metric)
+
+
+def _explanations(items: Iterable[Located | Failure], source: str, tally: Tally) -> Iterator[dict]:
+    """What results are regressed on: as records these do not count, unless they fail."""
+    _, items = records.peek(items, "stdin" if source == "-" else source)
+    for item in items:
+        if isinstance(item, Failure):
+            tally.take([item])
+        else:
+            yield item.record
 
 
 def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = None) -> Iterator[Located | Failure]:
@@ -95,7 +167,7 @@ def _checked_results(item: Located | Failure) -> Located | Failure:
         return item
     try:
         record = records.checked(item.record)
-        found = [metric for metric in METRICS if metric in record]
+        found = [metric for metric in STUDY if metric in record]
         if not found:
             raise InputError('neither "iou" nor "hit": not per-image results')
         for metric in found:
@@ -109,7 +181,7 @@ def _checked_results(item: Located | Failure) -> Located | Failure:
 def _once(item: Located | Failure, seen: dict[tuple[str, str], str]) -> Located | Failure:
     """The item, unless its id had a value of the metric before."""
     if isinstance(item, Located):
-        for key in [(item.record["id"], metric) for metric in METRICS if metric in item.record]:
+        for key in [(item.record["id"], metric) for metric in STUDY if metric in item.record]:
             if key in seen:
                 return Failure(item.where, f"duplicate id {key[0]!r}, first at {seen[key]}")
             seen[key] = item.where
@@ -121,7 +193,7 @@ def collect(items: Iterable[dict], where: str, metric: str | None = None) -> Res
     results = Results()
     for record in items:
         results.patients[record["id"]] = records.patient(record)
-        for name in METRICS:
+        for name in STUDY:
             if name in record and metric in (None, name):
                 results.values.setdefault(name, {})[record["id"]] = record[name]
     if not results.values:
@@ -243,12 +315,15 @@ def on_features(
         x = np.array([[row[feature] for feature in FEATURES] for row in rows]).reshape(-1, len(FEATURES))
         shared = {"metric": metric, "task": OVERALL}
         for feature, column in zip(FEATURES, x.T):
-            n, fit = single(_scaled(column), y)
+            n, fit = single(scaled(column), y)
             yield shared | {"feature": feature, "model": "single", "n": n} | fit.row(len(FEATURES)) | {"failed": failed}
         n, groups, fits = joint(x, y, [results.patients[row["id"]] for row in rows])
         for feature, fit in zip(FEATURES, fits):
             start = shared | {"feature": feature, "model": "joint", "n": n, "patients": groups}
-            yield start | fit.row(len(FEATURES)) | {"failed": failed}
+            row = start | fit.row(len(FEATURES)) | {"failed": failed}
+            if groups < FEW and fit.slope is not None:
+                row["note"] = f"errors by patient, of {groups} only: take the interval for a rough one"
+            yield row
 
 
 def on_scores(
@@ -277,129 +352,3 @@ def on_scores(
             start = {"metric": metric, "task": task, "feature": "score"}
             correlated = dict(zip(("spearman", "spearman_lower", "spearman_upper", "spearman_p"), spearman(x, y)))
             yield start | {"model": "single", "n": n} | fit.row(1) | correlated | {"failed": failed}
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A coefficient with its 95% interval and two-sided p; None where undefined, and then why."""
-
-    slope: float | None = None
-    lower: float | None = None
-    upper: float | None = None
-    p: float | None = None
-    reason: str = ""
-
-    def row(self, tests: int) -> dict:
-        """Keys of a result row; Bonferroni's p is for this number of tests."""
-        corrected = None if self.p is None else min(1.0, self.p * tests)
-        row = {"slope": self.slope, "lower": self.lower, "upper": self.upper, "p": self.p, "p_bonferroni": corrected}
-        return row | ({"reason": self.reason} if self.reason else {})
-
-
-def single(x: np.ndarray, y: np.ndarray) -> tuple[int, Fit]:
-    """(n, fit) of ordinary least squares of y on x and a constant, over pairs of which neither is NaN.
-
-    A constant y has the slope 0 and the interval (0, 0), as in the study.
-    """
-    x, y, reason = _defined(x, y)
-    if reason:
-        return len(x), Fit(reason=reason)
-    n = len(x)
-    dx, dy = x - x.mean(), y - y.mean()
-    if np.ptp(y) == 0:
-        return n, Fit(0.0, 0.0, 0.0, reason="the metric is constant")
-    squares = (dx**2).sum()
-    slope = (dx * dy).sum() / squares
-    error = math.sqrt(((dy - slope * dx) ** 2).sum() / (n - 2) / squares)
-    return n, _tested(slope, error, n - 2)
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float | None, ...]:
-    """Spearman's correlation over pairs of which neither is NaN, its 95% interval by Fisher's z, and its p by t."""
-    from scipy.special import stdtr
-
-    x, y, reason = _defined(x, y)
-    if reason or np.ptp(y) == 0:
-        return (None,) * 4
-    ranks = np.stack([_ranks(x), _ranks(y)])
-    r = float(np.clip(np.corrcoef(ranks)[0, 1], -1, 1))
-    n = len(x)
-    if 1 - abs(r) < 1e-12:  # a perfect order: rounding, not chance, keeps it from 1
-        r = math.copysign(1.0, r)
-        return r, r, r, 0.0
-    half = _Z / math.sqrt(n - 3)
-    t = abs(r) * math.sqrt((n - 2) / (1 - r * r))
-    return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), float(2 * stdtr(n - 2, -t))
-
-
-def joint(x: np.ndarray, y: np.ndarray, patients: Sequence[str]) -> tuple[int, int, list[Fit]]:
-    """(n, patients, fits) of least squares of y on all columns of x [n, K] at once, all standardised.
-
-    Errors are robust to anything that the rows of a patient share: the sandwich over patients with the small-sample
-    factor G/(G-1) (n-1)/(n-K-1), and a t distribution with G - 1 degrees of freedom (Cameron and Miller 2015). A
-    constant column is left out.
-    """
-    defined = ~np.isnan(x).any(axis=1) & ~np.isnan(y)
-    x, y = x[defined], y[defined]
-    number, groups = bootstrap.groups_of([name for name, taken in zip(patients, defined) if taken])
-    n, columns = x.shape
-    constant = np.array([not n or np.ptp(column) == 0 for column in x.T])
-    used = np.flatnonzero(~constant)
-    terms = len(used) + 1
-    reason = ""
-    if n < max(LEAST, terms + 1):
-        reason = f"n is {n}; {max(LEAST, columns + 2)} are needed"
-    elif np.ptp(y) == 0:
-        reason = "the metric is constant"
-    elif not used.size:
-        reason = "all features are constant"
-    elif groups <= terms:
-        reason = f"errors by patient need more than {terms} patients, not {groups}"
-    if not reason:
-        design = np.column_stack([np.ones(n), *((x[:, k] - x[:, k].mean()) / x[:, k].std(ddof=1) for k in used)])
-        if np.linalg.matrix_rank(design) < terms:
-            reason = "the features determine each other"
-    if reason:
-        return n, groups, [Fit(reason="the feature is constant" if c and n else reason) for c in constant]
-    outcome = (y - y.mean()) / y.std(ddof=1)
-    inverse = np.linalg.inv(design.T @ design)
-    beta = inverse @ design.T @ outcome
-    moments = design * (outcome - design @ beta)[:, None]
-    by_patient = np.stack([np.bincount(number, column, groups) for column in moments.T], axis=1)
-    factor = groups / (groups - 1) * (n - 1) / (n - terms)
-    errors = np.sqrt(np.diag(inverse @ by_patient.T @ by_patient @ inverse) * factor)
-    fits = [Fit(reason="the feature is constant")] * columns
-    for k, slope, error in zip(used, beta[1:], errors[1:]):
-        fits[k] = _tested(slope, error, groups - 1)
-    return n, groups, fits
-
-
-def _defined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """The pairs of which neither is NaN, and why they allow no regression, if so."""
-    both = ~np.isnan(x) & ~np.isnan(y)
-    x, y = x[both], y[both]
-    if len(x) < LEAST:
-        return x, y, f"n is {len(x)}; {LEAST} are needed"
-    return x, y, "the feature is constant" if np.ptp(x) == 0 else ""
-
-
-def _tested(slope: float, error: float, freedom: int) -> Fit:
-    from scipy.special import stdtr, stdtrit
-
-    half = float(stdtrit(freedom, 0.975)) * error
-    p = 2 * float(stdtr(freedom, -abs(slope) / error)) if error else 0.0
-    return Fit(float(slope), float(slope - half), float(slope + half), p)
-
-
-def _scaled(x: np.ndarray) -> np.ndarray:
-    """x by its least and greatest value to [0, 1]; a constant stays so."""
-    known = x[~np.isnan(x)]
-    if not known.size or not np.ptp(known):
-        return x
-    return (x - known.min()) / np.ptp(known)
-
-
-def _ranks(x: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, index, count = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[index.reshape(-1)]

@@ -46,7 +46,7 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
         names = dict.fromkeys(row["task"] for row in rows)
         study_csv.write(csv_folder, study_csv.features_files(features.by_id(rows), names), force)
     with base.output(output, force) as write:
-        write(tables.write(rows, output_format, ("id", "task", *features.FEATURES, "failed")))
+        write(tables.write(rows, output_format, ("id", "task", *features.COLUMNS, "failed")))
     tally.finish()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.metrics.catalogue import STUDY
 
 EXAMPLE = """
 chex-features annotations.json --truth gt.json | chex-regress per_image.jsonl --features - --format table
@@ -29,6 +30,7 @@ COLUMNS = (
     "spearman_upper",
     "spearman_p",
     "failed",
+    "note",
     "reason",
 )
 
@@ -51,7 +53,7 @@ COLUMNS = (
 @click.option("--minus", metavar="RESULTS2", help="Regress the difference: RESULTS minus RESULTS2.")
 @click.option(
     "--metric",
-    type=click.Choice(["iou", "hit"]),
+    type=click.Choice(STUDY),
     help="Which metric. [default: all that RESULTS have; of a CSV, the prefix of its name]",
 )
 @options.tasks()
@@ -87,46 +89,26 @@ def command(
 
     from chextools import regress
     from chextools.plumbing import files
-    from chextools.records.records import Failure, peek
     from chextools.results import study_csv, tables
-    from chextools.tasks import choose
 
     if (features_path is None) == (scores_path is None):
         raise click.UsageError("give one of --features and --scores")
     if [*inputs, minus, features_path, scores_path].count("-") > 1:
         raise click.UsageError("only one input can be stdin")
-    against = "features" if features_path is not None else "scores"
-    if output:
-        files.check_target(output, force)
+    files.check_targets((output,), force)
+    settings = regress.RegressionSettings(
+        features=features_path, scores=scores_path, minus=minus, metric=metric, tasks=tasks
+    )
+
+    def check_folder(names):
+        if csv_folder:
+            wanted = (study_csv.regression_name(name, settings.against, human) for name in names)
+            study_csv.check(csv_folder, wanted, force)
+
     tally = base.tally(fail_fast)
-
-    def results_of(sources):
-        where = "stdin" if sources[0] == "-" else sources[0]
-        _, items = peek(regress.read_results(sources, base.stdin(), metric), where)
-        return regress.collect(tally.passing(items), where, metric)
-
-    def explanations(read, source):  # as records they do not count, unless they fail
-        _, items = peek(read(source, base.stdin()), "stdin" if source == "-" else source)
-        for item in items:
-            yield from tally.passing([item]) if isinstance(item, Failure) else [item.record]
-
-    results = results_of(inputs)
-    if minus:
-        results = results.minus(results_of([minus]))
+    rows = regress.run(inputs, settings, stdin=base.stdin(), tally=tally, known=check_folder)
     if csv_folder:
-        names = (study_csv.regression_name(name, against, human) for name in results.values)
-        study_csv.check(csv_folder, names, force)
-    known = {task for values in results.values.values() for row in values.values() for task in row}
-    chosen = choose(tasks, known, "the results") if tasks else ()
-    if against == "features":
-        given = list(explanations(regress.read_features, features_path))
-        rows = list(regress.on_features(results, given, chosen, tally.failed))
-    else:
-        given = base.progress(explanations(regress.read_scores, scores_path), "CXRs")
-        scores = {record["id"]: record["scores"] for record in given}
-        rows = list(regress.on_scores(results, scores, chosen, tally.failed))
-    if csv_folder:
-        study_csv.write(csv_folder, study_csv.regression_files(rows, against, human), force)
+        study_csv.write(csv_folder, study_csv.regression_files(rows, settings.against, human), force)
     with base.output(output, force) as write:
         write(tables.write(rows, output_format, COLUMNS))
     tally.finish()

@@ -74,3 +74,6 @@ UNCERTAIN = ("ignore", "zeros", "ones")
 MISSING = ("negative", "ignore")
 OBJECTIVES = ("iou", "dice")
 PURPOSES = ("threshold", "cutoff", "score")
+
+# Geometric features of the truth on which results are regressed
+FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity")

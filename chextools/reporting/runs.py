@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from chextools.errors import InputError, printable
 from chextools.inputs import inputs
+from chextools.metrics.catalogue import FEATURES
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.results import study_csv
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 
 KINDS = ("eval", "compare", "tune", "features", "regress", "view")
 ROLES = ("model", "human", "floor")
-FEATURES = ("num_instances", "area_ratio", "elongation", "irrectangularity")
 SUMMARIES = (AVERAGE, "Competition")  # rows over several tasks, and no task's
 MOST_ROWS = 500_000  # of a file
 MOST_LETTERS = 300  # of a name
