@@ -15,6 +15,10 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from chextools.cli import helptext  # noqa: E402 - the checkout's, whatever is installed
+
 START = '.\\" OPTIONS: generated from the options\n'
 END = '.\\" END OPTIONS\n'
 
@@ -24,13 +28,14 @@ def command(name: str) -> click.Command:
 
 
 def options(name: str) -> str:
-    """One .TP paragraph per option, in the order of --help."""
+    """One .TP paragraph per option, in the groups and order of --help."""
     target = command(name)
     context = click.Context(target, info_name=name, **target.context_settings)
     lines = []
-    for parameter in target.get_params(context):
-        if isinstance(parameter, click.Option):
-            names, help_text = parameter.get_help_record(context)
+    for heading, found in helptext.grouped(target, context):
+        lines.append(f".SS {heading}")
+        for option in found:
+            names, help_text = option.get_help_record(context)
             names = re.sub(r"(--?[a-z0-9-]+)", lambda m: rf"\fB{_escaped(m[1])}\fR", names)
             lines += [".TP", names, *textwrap.wrap(_escaped(help_text), 78, break_on_hyphens=False)]
     return "\n".join(lines) + "\n"
@@ -62,7 +67,6 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     for path in sorted((ROOT / "bin").glob("chex-*")):
         if page(path.name).exists():
             page(path.name).write_text(filled(path.name))

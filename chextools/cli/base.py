@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from chextools import __version__
+from chextools.cli import helptext
 from chextools.errors import InputError, printable
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
@@ -32,7 +33,9 @@ class Failed(Exception):
 
 
 class Command(click.Command):
-    """A click command with -h, --version, -q and -v, an example, and the contract's errors."""
+    """A click command with -h, --version, -q and -v, options in groups, an example, and the contract's errors."""
+
+    context_class = helptext.Context
 
     def __init__(self, name: str, *, example: str, **attributes):
         self.example = example
@@ -53,10 +56,15 @@ class Command(click.Command):
             ),
         ]
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, found in helptext.grouped(self, ctx):
+            with formatter.section(heading):
+                formatter.write_dl([record for option in found if (record := option.get_help_record(ctx))])
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        assert isinstance(formatter, helptext.Formatter)
         with formatter.section("Example"):
-            for line in self.example.strip().splitlines():
-                formatter.write(f"  {line}\n")
+            formatter.write_example(self.example)
         formatter.write_paragraph()
         formatter.write_text(f"See also: man {self.name}, man chextools.")
 
