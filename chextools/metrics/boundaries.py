@@ -101,6 +101,6 @@ def _measured(mask: Mask, truth: Mask, spacing: tuple[float, float]) -> tuple[np
     from scipy.spatial import cKDTree
 
     a, b = (np.stack(boundary(each), axis=1) * np.asarray(spacing, float) for each in (mask, truth))
-    trees = (cKDTree(points, balanced_tree=False, compact_nodes=False) for points in (b, a))
+    trees = (cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False) for points in (b, a))
     there, back = (tree.query(points)[0] for tree, points in zip(trees, (a, b)))
     return there, back

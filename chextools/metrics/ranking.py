@@ -5,14 +5,13 @@ All of it follows from the sorted pixels, and the sorted pixels of the truth; a 
 
 from __future__ import annotations
 
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from chextools.heatmaps.levels import levels
 from chextools.heatmaps.surface import Surface
-from chextools.masks.mask import Mask
+from chextools.masks.mask import Mask, intersection
 from chextools.masks.runs import column_runs
 
 
@@ -22,7 +21,12 @@ def rank(surface: Surface, truth: Mask) -> float:
     Relevance rank accuracy (Arras et al. 2022, eq. 8). Of a random map the truth's share of the image is to be
     expected.
     """
-    return _ranking(surface, truth).rank()
+    ranking = _ranking(surface, truth)
+    wanted = len(ranking.place)
+    least = ranking.least_of(wanted)
+    above = Mask(surface.size, surface.transitions(np.nextafter(least, np.float32(np.inf))))
+    ties = _first(Mask(surface.size, surface.transitions(least)), above, wanted - above.area)
+    return (intersection(above, truth) + intersection(ties, truth)) / wanted
 
 
 def pixel_auroc(surface: Surface, truth: Mask) -> float:
@@ -31,12 +35,12 @@ def pixel_auroc(surface: Surface, truth: Mask) -> float:
     NaN where the truth is the whole image.
     """
     ranking = _ranking(surface, truth)
-    outside = len(ranking.pixels) - len(ranking.inside)
+    inside = len(ranking.place)
+    outside = ranking.size - inside
     if not outside:
         return float("nan")
-    below = ranking.size - ranking.reached - (len(ranking.inside) - ranking.found)  # outside, less than each value
-    wins = (ranking.times * (below + ranking.outside_ties / 2)).sum()
-    return float(wins / (len(ranking.inside) * outside))
+    not_above = int(ranking.place.sum()) - inside * (inside - 1) // 2  # pairs in which the one outside is not greater
+    return (not_above - int((ranking.times * ranking.ties).sum()) / 2) / (inside * outside)
 
 
 def pixel_auprc(surface: Surface, truth: Mask) -> float:
@@ -45,7 +49,7 @@ def pixel_auprc(surface: Surface, truth: Mask) -> float:
     At random the truth's share of the image is to be expected (Arun et al. 2021).
     """
     ranking = _ranking(surface, truth)
-    return float((ranking.times * (ranking.found / ranking.reached)).sum() / len(ranking.inside))
+    return float((ranking.times * (ranking.found / ranking.reached)).sum() / len(ranking.place))
 
 
 def best_iou(surface: Surface, truth: Mask) -> tuple[float, float, float]:
@@ -56,66 +60,68 @@ def best_iou(surface: Surface, truth: Mask) -> tuple[float, float, float]:
     of a map of independent uniform values, in large images.
     """
     ranking = _ranking(surface, truth)
-    share = len(ranking.inside) / ranking.size
+    inside = len(ranking.place)
+    share = inside / ranking.size
     kept = np.arange(255, 0, -1) / 255  # at random, of pixels inside and outside
     chance = float((share * kept / (share + kept - share * kept)).mean())
-    lowest, highest = ranking.pixels[0], ranking.pixels[-1]
+    lowest, highest = ranking.least_of(ranking.size), ranking.least_of(1)
     if lowest == highest:
         return 0.0, 0.0, chance
-    some = ranking.values > lowest
-    union = len(ranking.inside) + ranking.reached - ranking.found
-    best = (ranking.found / union)[some].max(initial=0.0)
-    cuts = levels(lowest, highest)
-    found = len(ranking.inside) - np.searchsorted(ranking.inside, cuts)
-    union = len(ranking.inside) + ranking.size - np.searchsorted(ranking.pixels, cuts) - found
-    return float(best), float((found / union).mean()), chance
+    best = (ranking.found / (inside + ranking.reached - ranking.found))[ranking.reached < ranking.size].max(initial=0.0)
+    found, reached = ranking.at_least(levels(lowest, highest))
+    return float(best), float((found / (inside + reached - found)).mean()), chance
 
 
 class _Ranking:
-    """All pixels in order, and those of the truth.
+    """All pixels in ascending order, of equal ones those outside the truth first.
 
-    pixels, inside: sorted float32. values, times: the distinct values inside, and how often each is there. found,
-    reached: how many pixels inside, and in all, are at least each value.
+    place: where in that order the truth's pixels are. times: how often each of their distinct values is among them;
+    ties, how many pixels outside have it; found, reached: how many pixels inside, and in all, are at least it.
     """
 
     def __init__(self, surface: Surface, truth: Mask):
         self.truth = truth
-        self._surface = surface
-        pixels = surface.dense()
-        self.inside = np.sort(_within(pixels, truth))
-        self.pixels = pixels.ravel()
-        self.pixels.sort()
-        self.size = len(self.pixels)
-        first = np.flatnonzero(np.append(True, self.inside[1:] != self.inside[:-1]))
-        self.values = self.inside[first]
-        self.times = np.diff(first, append=len(self.inside))
-        self.found = len(self.inside) - first
-        self.reached = self.size - np.searchsorted(self.pixels, self.values)
+        self.size = truth.size[0] * truth.size[1]
+        self._signed = surface.values.min() < 0
+        keys = self._keys(surface.dense())
+        y, x, inside = _boxed(truth)
+        keys[y : y + inside.shape[0], x : x + inside.shape[1]] |= inside
+        self._keyed = keys = keys.ravel()
+        keys.sort()
+        last = keys.astype(np.uint8)
+        last &= np.uint8(1)
+        self.place = np.flatnonzero(last.view(bool))
+        own = keys[self.place]
+        first = np.flatnonzero(np.append(True, own[1:] != own[:-1]))
+        value, place = own[first], self.place[first]
+        self.times = np.diff(first, append=len(own))
+        self.ties = np.zeros(len(first), np.int64)
+        tied = np.flatnonzero(keys[np.maximum(place - 1, 0)] == value - 1)
+        self.ties[tied] = place[tied] - np.searchsorted(keys, value[tied] - 1)
+        self.found = len(own) - first
+        self.reached = self.size - place + self.ties
 
-    @cached_property
-    def outside_ties(self) -> np.ndarray:
-        """How many pixels outside have each value, int64."""
-        following = self.size - self.reached + self.times  # the pixel after as many as there are inside
-        equal = self.pixels[np.minimum(following, self.size - 1)] == self.values
-        tied = np.flatnonzero(equal & (following < self.size))
-        ties = np.zeros(len(self.values), np.int64)
-        ties[tied] = np.searchsorted(self.pixels, self.values[tied], side="right") - following[tied]
-        return ties
+    def _keys(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers in the order of float32 values, even ones, so that one bit is free; may take their place."""
+        values += np.float32(0)  # no zero has a sign
+        bits = values.view(np.uint32)
+        if not self._signed:
+            bits <<= np.uint32(1)
+            return bits
+        wide = bits.astype(np.uint64)
+        return np.where(bits >> 31, 2**32 - wide, 2**31 + 1 + wide) << np.uint64(1)
 
-    def rank(self) -> float:
-        count = len(self.inside)
-        least = self.pixels[self.size - count]
-        above = self.size - int(np.searchsorted(self.pixels, least, side="right"))
-        hits = count - int(np.searchsorted(self.inside, least, side="right"))
-        equal = self.size - int(np.searchsorted(self.pixels, least)) - above
-        if equal == count - above:
-            hits = count - int(np.searchsorted(self.inside, least))
-        elif equal:
-            ties = np.flatnonzero(self._surface.dense() == least)[: count - above]
-            y, x = np.divmod(ties, self.truth.size[1])
-            position = x * self.truth.size[0] + y
-            hits += int((np.searchsorted(self.truth.bounds, position, side="right") % 2).sum())
-        return hits / count
+    def least_of(self, count: int) -> np.float32:
+        """The least of the `count` greatest pixels."""
+        key = int(self._keyed[self.size - count]) >> 1
+        if self._signed:
+            key = key - 2**31 - 1 if key > 2**31 else 2**32 - key
+        return np.array(key, np.uint32).view(np.float32)[()]
+
+    def at_least(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many pixels inside, and in all, are at least each level."""
+        before = np.searchsorted(self._keyed, self._keys(levels))
+        return len(self.place) - np.searchsorted(self.place, before), self.size - before
 
 
 _known: WeakKeyDictionary[Surface, _Ranking] = WeakKeyDictionary()
@@ -129,14 +135,34 @@ def _ranking(surface: Surface, truth: Mask) -> _Ranking:
     return known
 
 
-def _within(pixels: np.ndarray, truth: Mask) -> np.ndarray:
-    """The pixels of the truth, in any order: of its box alone, as it is mostly small."""
+def _boxed(truth: Mask) -> tuple[int, int, np.ndarray]:
+    """The pixels of the truth's box, bool [height, width], and its first row and column: truths are mostly small."""
     x, y, width, height = truth.box()
     starts, ends = column_runs(truth)
     column = starts // truth.size[0] - x
-    shift = column * (height + 1) - (column + x) * truth.size[0] - y  # each column ends with a row of its own, empty
+    shift = column * (height + 1) - (column + x) * truth.size[0] - y  # under each column an empty row
     flips = np.zeros((width, height + 1), np.int8)
     flips.ravel()[starts + shift] = 1
     flips.ravel()[ends + shift] = -1
-    inside = np.cumsum(flips, axis=1, dtype=np.int8)[:, :-1].astype(bool).T
-    return pixels[y : y + height, x : x + width][inside]
+    return y, x, np.cumsum(flips, axis=1, dtype=np.int8)[:, :-1].astype(bool).T
+
+
+def _first(mask: Mask, without: Mask, count: int) -> Mask:
+    """The first `count` pixels in raster order of a mask, less a smaller one that lies in it."""
+    height, width = mask.size
+    left = Mask.from_flips(mask.size, np.sort(np.concatenate([mask.bounds, without.bounds])))
+    if left.area <= count:
+        return left
+    starts, ends = column_runs(left)
+    top = starts % height
+    rows = np.cumsum(np.bincount(top, minlength=height + 1) - np.bincount(top + ends - starts, minlength=height + 1))
+    taken = np.cumsum(rows)
+    last = int(np.searchsorted(taken, count, side="right"))  # the row that is not taken whole
+    columns = np.flatnonzero(np.searchsorted(left.bounds, np.arange(width) * height + last, side="right") % 2)
+    columns = columns[: count - (int(taken[last - 1]) if last else 0)]
+    ends = np.minimum(ends, starts - top + last)
+    some = ends > starts
+    position = columns * height + last
+    return Mask.from_flips(
+        mask.size, np.sort(np.concatenate([starts[some], ends[some], position, position + 1]), kind="stable")
+    )
