@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 GREYS = {"black": 0.0, "white": 1.0}
 INCOMPLETE = 0.05  # of the change in logit: a delta to warn of
+CROP = "shorter-centre-crop"
 TARGET, TARGET_OF_TWO = "logit", "positive minus negative logit"
 
 
@@ -140,6 +141,8 @@ def explain(
         for result in results:
             yield worker.finish(result) if isinstance(result, (_Done, _Made)) else result
     worker.warn_of_deltas()
+    if ensemble.square.fit == CROP:
+        log.warning('the network looks at the square in the middle of an image: outside, "crop", heatmaps are 0')
 
 
 def load(
@@ -156,11 +159,13 @@ def load(
     files.remove_stale(target.folder)
     with inference.one_thread():
         ensemble = Ensemble(paths, METHODS[settings.method], tasks, settings.layer, device, settings.check)
-    for size in ensemble.sizes:
-        settings.label(size)
+    for square in ensemble.squares:
+        settings.label(square.size)
     if target.pickles:
         from chextools.heatmaps.study_pickles import check_task
 
+        if ensemble.square.fit != "squash":
+            raise InputError(f"the study's pickles are of whole images; this network's input is {ensemble.square.fit}")
         for task in ensemble.tasks:
             check_task(task)
     if target.resume and not target.force:
@@ -206,7 +211,7 @@ class _Worker:
     def results(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Done | _Made]:
         """What the network says of each item."""
         with inference.threads():
-            batches = inference.batches(self._prepared(items), tuple(self.ensemble.sizes), self.batch_size, self.jobs)
+            batches = inference.batches(self._prepared(items), tuple(self.ensemble.squares), self.batch_size, self.jobs)
             found = inference.computed(batches, self._computed, self.ensemble.workers())
             with contextlib.closing(found):
                 for batch in found:
@@ -259,12 +264,13 @@ class _Worker:
         kept = self.kept.pop(identifier, None)
         if kept is not None:
             return self._record(result.item, kept)
+        square, size = self.ensemble.square, tuple(result.item.record["size"])
         made = Heatmaps(
             identifier,
-            tuple(result.item.record["size"]),
-            dict(zip(self.ensemble.tasks, result.maps)),
+            size,
+            dict(zip(self.ensemble.tasks, square.mapped_back(result.maps, size))),
             dict(zip(self.ensemble.tasks, result.scores.tolist())),
-            input_size=(self.ensemble.size, self.ensemble.size),
+            input_size=square.whole(size),
             method=self.label,
             model=self.ensemble.identity,
             delta={} if result.delta is None else dict(zip(self.ensemble.tasks, result.delta.tolist())),
@@ -361,14 +367,15 @@ class _Worker:
     def _computed(self, batch: Sequence[tuple]) -> list[Failure | _Done | _Made]:
         usable = [(item, pixels) for item, pixels in batch if isinstance(item, Located)]
         if usable:
-            stacks = {size: np.stack([p[s] for _, p in usable]) for s, size in enumerate(self.ensemble.sizes)}
+            squares = enumerate(self.ensemble.squares)
+            stacks = {square: np.stack([pixels[s] for _, pixels in usable]) for s, square in squares}
             maps, scores, *deltas = self.ensemble.explain(stacks, lambda c: self.settings.options(c, self.inner))
         made, row = [], 0
         for item, pixels in batch:
             if isinstance(item, Failure):
                 made.append(item)
             else:
-                image = pixels[-1] if self.target.pickles else None
+                image = np.rint(pixels[-1]).astype(np.uint8) if self.target.pickles else None
                 made.append(_Made(item, maps[row], scores[row], image, *(delta[row] for delta in deltas)))
                 row += 1
         return made
@@ -391,14 +398,15 @@ class _Worker:
 
     def _record(self, item: Located, made: Heatmaps) -> Located:
         record = item.record
-        multiclass = self.ensemble.multiclass
-        targets = {task: TARGET_OF_TWO if task in multiclass else TARGET for task in self.ensemble.tasks}
+        two = self.ensemble.differences
+        targets = {task: TARGET_OF_TWO if task in two else TARGET for task in self.ensemble.tasks}
         record["size"] = list(made.size)
         record["scores"] = record.get("scores", {}) | made.scores
         record["heatmap"] = str(self.target.npz(made.id))
         record["method"], record["model"] = made.method, made.model
-        record["target"] = targets if multiclass else TARGET
-        for key, value in (("delta", made.delta), ("sign", self.settings.sign)):
+        record["target"] = targets if two else TARGET
+        crop = list(self.ensemble.square.seen(made.size)) if self.ensemble.square.fit == CROP else None
+        for key, value in (("delta", made.delta), ("sign", self.settings.sign), ("crop", crop)):
             record.pop(key, None)
             if value:
                 record[key] = value

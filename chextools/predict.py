@@ -13,6 +13,7 @@ from chextools.models import checkpoints, inference
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.tasks import choose, study_order
+from chextools.xrays.squares import Square
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Predictor:
             [(checkpoint.tasks.index(task), self.tasks.index(task)) for task in tasks]
             for checkpoint, tasks in zip(self.checkpoints, filter(None, counted))
         ]
-        self.sizes = sorted({checkpoint.size for checkpoint in self.checkpoints})
+        self.squares = sorted({checkpoint.square for checkpoint in self.checkpoints})
         self.identity = checkpoints.identity(self.checkpoints, wanted)
         for checkpoint in self.checkpoints:
             inference.place(checkpoint.model, self.device)
@@ -57,8 +58,8 @@ class Predictor:
 
         return torch.get_num_threads() if self.device.type == "cpu" else 1
 
-    def predict(self, images: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(scores, logits), float64 [N, K], of uint8 [N, size, size] by size: the mean over each task's checkpoints.
+    def predict(self, images: Mapping[Square, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(scores, logits), float64 [N, K], of [N, size, size] by square: the mean over each task's checkpoints.
 
         Where memory is not enough, the batch is halved.
         """
@@ -66,7 +67,7 @@ class Predictor:
 
         return chunks.of_images(images, self._predict)
 
-    def _predict(self, images: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, images: Mapping[Square, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
         n = len(next(iter(images.values())))
@@ -74,11 +75,11 @@ class Predictor:
         with torch.inference_mode():
             inputs: dict[tuple, torch.Tensor] = {}
             for checkpoint, columns in zip(self.checkpoints, self.columns):
-                key = (checkpoint.size, checkpoint.mean, checkpoint.std)
+                key = (checkpoint.square, checkpoint.mean, checkpoint.std)
                 if key not in inputs:
-                    inputs[key] = inference.normalise(images[checkpoint.size], *key[1:], self.device)
+                    inputs[key] = inference.normalise(images[checkpoint.square], *key[1:], self.device)
                 logits = checkpoint.logits(checkpoint.model(inputs[key]).float())
-                found = torch.stack([logits.sigmoid(), logits]).cpu().numpy().astype(np.float64)
+                found = torch.stack([checkpoint.probabilities(logits), logits]).cpu().numpy().astype(np.float64)
                 for source, target in columns:
                     total[:, :, target] += found[:, :, source]
                     count[target] += 1
@@ -93,16 +94,16 @@ def apply(
 
     An image of one grey level is warned of, and so are scores that are the same for all images.
     """
-    sizes = tuple(predictor.sizes)
+    squares = tuple(predictor.squares)
 
     def work(batch: list) -> tuple:
         usable = [images for _, images in batch if images is not None]
-        stacks = {size: np.stack([images[s] for images in usable]) for s, size in enumerate(sizes) if usable}
+        stacks = {square: np.stack([images[s] for images in usable]) for s, square in enumerate(squares) if usable}
         return batch, zip(*predictor.predict(stacks)) if usable else iter(())
 
     first, number, same = None, 0, True
     with inference.threads():
-        found = inference.computed(inference.batches(items, sizes, batch_size, jobs), work, predictor.workers())
+        found = inference.computed(inference.batches(items, squares, batch_size, jobs), work, predictor.workers())
         with contextlib.closing(found):
             for item, images, results in (pair + (results,) for batch, results in found for pair in batch):
                 if images is None:

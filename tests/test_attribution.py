@@ -336,9 +336,9 @@ def test_every_family_that_has_rules(arch):
 
 
 def test_the_multiclass_logit_is_attributed_as_a_difference():
-    combination = torch.tensor([[-1.0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]).double()
+    columns = [(1, 0), (3, None)]
     model, batch = network("resnet18").double(), images(1, 64).double()
-    net, plain = Network(model, combination=combination), Network(model)
+    net, plain = Network(model, columns=columns), Network(model)
     both, single = (deeplift(each, batch, tasks) for each, tasks in ((net, [0, 1]), (plain, [0, 1, 3])))
     close(both, torch.stack([single[:, 1] - single[:, 0], single[:, 2]], 1), 1e-9)
 

@@ -19,11 +19,11 @@ from PIL import Image
 from test_canonical import one_thread  # noqa: F401
 from test_memory import peak_megabytes
 
-from chextools import cam, models
+from chextools import cam
 from chextools.heatmaps.folders import index_folder
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.study_pickles import read_study_pickle
-from chextools.models import checkpoints, inference
+from chextools.models import architectures, checkpoints, inference
 from chextools.saliency import deeplift, ensembles
 from chextools.saliency.gradcam import gradcam
 from chextools.saliency.methods import METHODS
@@ -37,7 +37,7 @@ CXRS = DATA / "cxr/valid.csv"
 def checkpoint(path: Path, arch: str = "resnet18", tasks=CHEXPERT, size: int = 64, seed: int = 0, policy=None) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = models.build(arch, len(checkpoints.output_names(tasks, policy or {})), size)
+        network = architectures.build(arch, len(checkpoints.output_names(tasks, policy or {})), size)
     checkpoints.save(path, checkpoints.Checkpoint(arch, list(tasks), size, network, policy=policy or {}))
     return path
 
@@ -432,7 +432,7 @@ def test_existing_files_are_refused_one_by_one(cli, tmp_path, one):
 
 def test_maps_that_are_nan_have_failed_and_are_flagged_also_when_resumed(cli, tmp_path):
     path = tmp_path / "nan.pt"
-    network = models.build("resnet18", 2)
+    network = architectures.build("resnet18", 2)
     with torch.no_grad():
         network.fc.weight[0] = torch.nan
         network.fc.weight[1] = -network.fc.weight[1].abs()

@@ -154,7 +154,7 @@ def test_a_family_without_a_default_layer_asks_for_one():
         pass
 
     made = canonical(Mine(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)))
-    with pytest.raises(InputError, match=r"^Mine has no default layer \(known: AlexNet, .*; name one with --layer$"):
+    with pytest.raises(InputError, match=r"^Mine has no feature maps that could be found; name a layer with --layer$"):
         cut(made)
     assert cut(made, "1").layer == "1"
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from chextools.errors import InputError
 from chextools.models import inference
+from chextools.xrays.squares import Square
 from chextools.records.records import Failure, Located
 
 
@@ -41,7 +42,7 @@ def test_batches_keep_the_order_and_pass_failures_on(xrays, jobs):
 
 
 def test_several_sizes_at_once(xrays):
-    ((_, images),) = next(inference.batches(xrays[:1], (8, 6), 1))
+    ((_, images),) = next(inference.batches(xrays[:1], (Square(8), Square(6)), 1))
     assert [image.shape for image in images] == [(8, 8), (6, 6)]
 
 

@@ -163,10 +163,10 @@ class Evil:
         (lambda p: p.write_bytes(pickle.dumps(Evil())), "not a checkpoint"),
         (lambda p: torch.save(Evil(), p), "more than tensors and plain values"),
         (lambda p: torch.save([1], p), "holds a list"),
-        (lambda p: torch.save({"state_dict": {}}, p), "not a checkpoint of chex-train"),
+        (lambda p: torch.save({"state_dict": {}}, p), "not a checkpoint"),
         (lambda p: p.write_bytes(whole(p)[:-100]), "a truncated checkpoint"),
-        (lambda p: changed(p, arch="resnet18"), "its weights are not those of resnet18"),
-        (lambda p: changed(p, arch="nosuch"), "unknown architecture"),
+        (lambda p: changed(p, format=checkpoints.FORMAT_1, arch="resnet18"), "its weights are not those of resnet18"),
+        (lambda p: changed(p, format=checkpoints.FORMAT_1, arch="nosuch"), "unknown architecture"),
         (lambda p: changed(p, tasks=[]), "without usable tasks"),
         (lambda p: changed(p, size="big"), "without a usable 'size'"),
     ],
@@ -213,7 +213,26 @@ def test_a_checkpoint_holds_all_that_was_saved(tmp_path):
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(found.model(images), network.eval()(images))
     assert not found.model.training and not any(p.requires_grad for p in found.model.parameters())
-    assert vars(found) | {"model": None} == vars(made) | {"model": None}
+    graph, tensors = found.traced
+    assert graph.layer == "stage3"  # the last maps of more than one pixel, of images of 32
+    assert tensors.keys() <= network.state_dict().keys()
+    read = {"model": None, "traced": None, "columns": None}
+    assert found.columns == made.by_task() and vars(found) | read == vars(made) | read
+
+
+def test_a_checkpoint_of_format_1_is_read(tmp_path):
+    """It names torchvision's architecture, and has all of the state dict in place of a graph."""
+    network = small()
+    content = checkpoints.content(checkpoints.Checkpoint(SMALL, ["Edema", "B"], 32, network, step=3))
+    for key in ("graph", "columns", "points", "fit", "resample", "source"):
+        del content[key]
+    torch.save(content | {"format": checkpoints.FORMAT_1, "state_dict": network.state_dict()}, tmp_path / "c.pt")
+    found = checkpoints.load(tmp_path / "c.pt")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(found.model(images), network.eval()(images)) and found.step == 3
+    again = checkpoints.load(tmp_path / "c.pt")
+    checkpoints.save(tmp_path / "d.pt", again)
+    torch.testing.assert_close(checkpoints.load(tmp_path / "d.pt").model(images), network(images), rtol=0, atol=1e-6)
 
 
 def test_a_multiclass_score_is_the_softmax_over_positive_and_negative():
@@ -222,7 +241,7 @@ def test_a_multiclass_score_is_the_softmax_over_positive_and_negative():
     scores = checkpoint.scores(output)
     torch.testing.assert_close(scores[:, 1], output[:, 1:3].softmax(dim=1)[:, 1])  # the uncertain one plays no part
     torch.testing.assert_close(scores[:, [0, 2]], output[:, [0, 4]].sigmoid())
-    torch.testing.assert_close(output @ checkpoint.combination().T, checkpoint.logits(output))
+    assert checkpoint.by_task() == [(0, None), (2, 1), (4, None)] and checkpoint.differences() == {"B"}
 
 
 def test_an_ensemble_names_checkpoints_by_task(tmp_path):

@@ -173,13 +173,13 @@ def test_windows_cover_every_pixel_of_any_size():
 
 
 def test_the_multiclass_logit_is_positive_minus_negative(resnet):
-    combination = torch.tensor([[-1.0, 1, 0, 0, 0], [0, 0, 0, 1, 0]])
-    net = Network(resnet, combination=combination)
+    columns = [(1, 0), (3, None)]
+    net = Network(resnet, columns=columns)
     with torch.no_grad():
         raw = resnet(images())
     assert torch.equal(net(images()), torch.stack([raw[:, 1] - raw[:, 0], raw[:, 3]], 1))
     plain = hirescam(Network(resnet), images(), [0, 1, 3])
-    for each in (net, without_closed_form(Network(resnet, combination=combination))):
+    for each in (net, without_closed_form(Network(resnet, columns=columns))):
         close(hirescam(each, images(), [0, 1]), torch.stack([plain[:, 1] - plain[:, 0], plain[:, 2]], 1))
 
 

@@ -107,11 +107,13 @@ class Canonical(fx.GraphModule):
     layer_nodes: the names that `cut` takes, in order of computation, and the node that each is the output of.
     family: the class of the network it was made from, such as "DenseNet".
     default_layer: where class activation maps are made, None where nobody has said.
+    outputs: how many there are, where it was made from a graph.
     """
 
     layer_nodes: dict[str, str]
     family: str
     default_layer: str | None
+    outputs: int
 
 
 def canonical(model: nn.Module) -> Canonical:
@@ -177,14 +179,14 @@ def cut(network: Canonical, layer: str | None = None) -> Cut:
         if node not in after:
             copies[node] = features.node_copy(node, copies.__getitem__)
     features.output(tuple(copies[node] for node in given))
-    _remove_unused(features)
+    remove_unused(features)
     head, copies = fx.Graph(), {}
     for node in given:
         copies[node] = head.placeholder(node.name)
     for node in network.graph.nodes:
         if node in after or (node.op == "get_attr" and node not in copies):
             copies[node] = head.node_copy(node, copies.__getitem__)
-    _remove_unused(head)
+    remove_unused(head)
     return Cut(
         fx.GraphModule(network, features).eval(),
         fx.GraphModule(network, head).eval(),
@@ -197,8 +199,7 @@ def checked_layer(network: Canonical, layer: str | None) -> str:
     """The layer, or the network's default. Raises InputError, with the closest name, if there is none such."""
     if layer is None:
         if network.default_layer is None:
-            known = ", ".join(sorted(DEFAULT_LAYERS))
-            raise InputError(f"{network.family} has no default layer (known: {known}); name one with --layer")
+            raise InputError(f"{network.family} has no feature maps that could be found; name a layer with --layer")
         return network.default_layer
     if layer not in network.layer_nodes:
         names = ", ".join(name for name in network.layer_nodes if "." not in name)
@@ -258,7 +259,7 @@ class _Rewriter:
                 self._method(node)
             elif node.op == "call_module":
                 self._module(node)
-        _remove_unused(self.graph)
+        remove_unused(self.graph)
         self.graph.lint()
         alive = {node.name for node in self.graph.nodes}
         return {path: node.name for path, node in self.outputs.items() if node.name in alive and path}
@@ -409,7 +410,7 @@ def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
     return node.target in (torch.flatten, "flatten", torch.squeeze, "squeeze")
 
 
-def _remove_unused(graph: fx.Graph) -> None:
+def remove_unused(graph: fx.Graph) -> None:
     """Erase nodes whose results nobody uses: after the rewriting none has any other effect."""
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from chextools.models.inference import leave_if_stopped
 
 log = logging.getLogger(__name__)
+
+K = TypeVar("K")
 
 
 def in_chunks(count: int, size: int, work: Callable[[slice], Tensor]) -> Iterator[Tensor]:
@@ -41,9 +44,9 @@ def in_chunks(count: int, size: int, work: Callable[[slice], Tensor]) -> Iterato
 
 
 def of_images(
-    images: Mapping[int, np.ndarray], work: Callable[[Mapping[int, np.ndarray]], tuple[np.ndarray, ...]]
+    images: Mapping[K, np.ndarray], work: Callable[[Mapping[K, np.ndarray]], tuple[np.ndarray, ...]]
 ) -> tuple[np.ndarray, ...]:
-    """work(images) of uint8 [N, size, size] by size, in halves, laid together, from where memory was not enough.
+    """work(images) of arrays [N, size, size] by whatever they are for, in halves, laid together, from where memory was not enough.
 
     Raises MemoryError where it is not enough for one image.
     """
@@ -58,7 +61,7 @@ def of_images(
     _give_back()
     log.info("out of memory with %d images at once: halved", count)
     halves = [
-        of_images({size: pixels[part] for size, pixels in images.items()}, work)
+        of_images({key: pixels[part] for key, pixels in images.items()}, work)
         for part in (slice(0, count // 2), slice(count // 2, count))
     ]
     return tuple(np.concatenate(part) for part in zip(*halves))

@@ -18,6 +18,7 @@ from chextools.errors import InputError
 from chextools.plumbing.parallel import default_jobs
 from chextools.records.records import Failure, Located
 from chextools.xrays import packs
+from chextools.xrays.squares import Square
 
 if TYPE_CHECKING:
     import torch
@@ -34,13 +35,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 
 def batches(
-    items: Iterable[Located | Failure], size: int | Sequence[int], batch_size: int, jobs: int = 1
+    items: Iterable[Located | Failure], size: int | Sequence[Square], batch_size: int, jobs: int = 1
 ) -> Iterator[list[tuple[Located | Failure, np.ndarray | None]]]:
     """Lists of up to `batch_size` (item, image), in the order of the items; images are uint8 [size, size].
 
     While a batch is worked on, a thread takes the next items and `jobs` others decode them, at most two batches ahead;
     decoding is C code that leaves the interpreter free. An image that cannot be read makes its item a Failure, and a
-    Failure has None for an image. With several sizes there is a tuple of images.
+    Failure has None for an image. With squares there is a tuple of images, one for each.
     """
     ready: queue.Queue = queue.Queue(_AHEAD * batch_size)
     stopped = threading.Event()
@@ -131,7 +132,7 @@ def _put(results: queue.Queue, entry: object, stopped: threading.Event) -> bool:
 def normalise(
     pixels: np.ndarray | torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device | None = None
 ) -> torch.Tensor:
-    """uint8 [N, H, W] to float32 [N, 3, H, W] on the device: gray in each channel, less its mean, over its std.
+    """Grey levels [N, H, W] to float32 [N, C, H, W] on the device: gray in each channel, less its mean, over its std.
 
     mean and std are of pixels in [0, 1].
     """
@@ -234,7 +235,7 @@ def keep_memory() -> None:
         mallopt(_ARENA_MAX, 1)
 
 
-def _load(item: Located | Failure, size: int | Sequence[int]) -> tuple[Located | Failure, object]:
+def _load(item: Located | Failure, size: int | Sequence[Square]) -> tuple[Located | Failure, object]:
     if isinstance(item, Failure):
         return item, None
     if not isinstance(item.record.get("image"), str):
@@ -242,7 +243,7 @@ def _load(item: Located | Failure, size: int | Sequence[int]) -> tuple[Located |
     try:
         if isinstance(size, int):
             return item, packs.pixels(item.record, size)
-        return item, tuple(packs.pixels(item.record, side) for side in size)
+        return item, tuple(square.pixels(item.record) for square in size)
     except InputError as error:
         return Failure(item.where, str(error)), None
 

@@ -16,7 +16,7 @@ BLUR = 1 / 20  # standard deviation over the image's side
 
 
 def of(baseline: Baseline, images: Tensor) -> Tensor:
-    """The baseline of images [N, 3, H, W]: [N, 3, H, W], or [1, 3, H, W] where it is the same for all.
+    """The baseline of images [N, C, H, W]: [N, C, H, W], or [1, C, H, W] where it is the same for all.
 
     0 is the mean colour of the network's normalisation, not black. "mean" is the image's own mean; "blur" the image
     after a Gaussian filter of a twentieth of its side, mirrored at its borders.
@@ -24,7 +24,9 @@ def of(baseline: Baseline, images: Tensor) -> Tensor:
     if isinstance(baseline, str):
         found = {"mean": _mean, "blur": _blur}[baseline](images)
     else:
-        found = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).expand(3)[None, :, None, None]
+        found = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).expand(images.shape[1])[
+            None, :, None, None
+        ]
     return found.expand(-1, *images.shape[1:])
 
 

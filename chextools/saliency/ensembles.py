@@ -15,11 +15,12 @@ from torch import Tensor
 
 from chextools.errors import InputError
 from chextools.models import checkpoints, chunks, inference
-from chextools.models.checkpoints import MULTICLASS, Checkpoint
+from chextools.models.checkpoints import Checkpoint
 from chextools.saliency.completeness import ROUNDING, TOLERANCE, completeness
 from chextools.saliency.methods import Method
 from chextools.saliency.network import Network, Once
 from chextools.tasks import STUDY, choose, study_order
+from chextools.xrays.squares import Square
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,9 @@ class _Member:
 class Ensemble:
     """Checkpoints, loaded and cut at a layer.
 
-    tasks: in the study's order. identity: what a record's "model" says. sizes: of the inputs, ascending; the maps are
-    those of the largest. layer: None where it is the default of each. multiclass: tasks whose logit is positive minus
-    negative.
+    tasks: in the study's order. identity: what a record's "model" says. squares: how an image becomes an input, smaller
+    ones first; the maps are those of the last. layer: None where it is the default of each. differences: tasks whose
+    logit is the difference of two outputs, such as positive minus negative.
     """
 
     def __init__(
@@ -90,10 +91,11 @@ class Ensemble:
             if member.columns:
                 self.members.append(member)
         self.identity = checkpoints.identity([m.about for m in self.members], [chosen[m.path] for m in self.members])
-        self.sizes = sorted({member.about.size for member in self.members})
-        self.multiclass = {
-            task for m in self.members for task, policy in m.about.policy.items() if policy == MULTICLASS
-        } & set(self.tasks)
+        self.squares = sorted({member.about.square for member in self.members})
+        if len({square.fit for square in self.squares}) > 1:
+            fits = ", ".join(sorted({square.fit for square in self.squares}))
+            raise InputError(f"{where}: networks that see different parts of an image ({fits}) have no common heatmap")
+        self.differences = {task for m in self.members for task in m.about.differences()} & set(self.tasks)
         if streamed := sum(member.network is None for member in self.members):
             log.warning(
                 "%d of %d checkpoints do not fit in memory; they are read anew for each batch",
@@ -104,7 +106,12 @@ class Ensemble:
     @property
     def size(self) -> int:
         """The side of the input in pixels that maps refer to."""
-        return self.sizes[-1]
+        return self.square.size
+
+    @property
+    def square(self) -> Square:
+        """The input that maps refer to."""
+        return self.squares[-1]
 
     def batch_size(self) -> int:
         if self.method.to_input and self.device.type == "cpu":
@@ -118,9 +125,9 @@ class Ensemble:
         return 1 if self.device.type != "cpu" or streamed or alone else torch.get_num_threads()
 
     def explain(
-        self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
+        self, images: Mapping[Square, np.ndarray], options: Callable[[Checkpoint], dict]
     ) -> tuple[np.ndarray, ...]:
-        """(maps float32 [N, K, h, w], scores float64 [N, K]) of uint8 [N, size, size] by size: means over checkpoints.
+        """(maps float32 [N, K, h, w], scores float64 [N, K]) of [N, size, size] by square: means over checkpoints.
 
         With methods whose maps should sum to a change in logit two more float64 [N, K] follow: how far they are from
         it, and that change. Maps of a method that must meet it, and does not, are NaN.
@@ -131,7 +138,7 @@ class Ensemble:
         return chunks.of_images(images, lambda part: self._explain(part, options))
 
     def _explain(
-        self, images: Mapping[int, np.ndarray], options: Callable[[Checkpoint], dict]
+        self, images: Mapping[Square, np.ndarray], options: Callable[[Checkpoint], dict]
     ) -> tuple[np.ndarray, ...]:
         maps: list[Tensor] = []
         scores = torch.zeros(len(next(iter(images.values()))), len(self.tasks), dtype=torch.float64)
@@ -141,9 +148,9 @@ class Ensemble:
         inputs: dict[tuple, Tensor] = {}
         for member in self.members:
             about = member.about
-            key = (about.size, about.mean, about.std)
+            key = (about.square, about.mean, about.std)
             if key not in inputs:
-                inputs[key] = inference.normalise(images[about.size], about.mean, about.std, self.device)
+                inputs[key] = inference.normalise(images[about.square], about.mean, about.std, self.device)
             network = member.network or self._network(member.path, self._again(member))
             once = Once(network, inputs[key])
             given = options(about)
@@ -152,7 +159,7 @@ class Ensemble:
                 for total, part in zip(deltas, self._completeness(once, inputs[key], member, found, given)):
                     total[:, member.columns] += part
             maps.append(found.cpu())
-            scores[:, member.columns] += once.logits()[:, member.logits].float().sigmoid().cpu()
+            scores[:, member.columns] += about.probabilities(once.logits().float())[:, member.logits].cpu()
             count[member.columns] += 1
             del once, network
         return self._mean(maps, count).numpy(), *((total / count).numpy() for total in (scores, *deltas))
@@ -185,11 +192,10 @@ class Ensemble:
 
     def _network(self, path: str, checkpoint: Checkpoint) -> Network:
         model = inference.place(checkpoint.model, self.device)
-        combination = checkpoint.combination() if MULTICLASS in checkpoint.policy.values() else None
         try:
-            network = Network(model, self.layer, combination)
+            network = Network(model, self.layer, checkpoint.by_task())
             if self.method.needs_layer:
-                network.check(checkpoint.size)
+                network.check(checkpoint.size, checkpoint.channels)
             if self.check is not None:
                 self.check(network)
         except InputError as error:

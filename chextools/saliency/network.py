@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,48 +11,49 @@ import torch
 from torch import Tensor, fx, nn
 
 from chextools.errors import InputError
-from chextools.models.canonical import canonical, checked_layer, cut
+from chextools.models.canonical import Canonical, canonical, checked_layer, cut
+from chextools.models.checkpoints import Columns, chosen
 from chextools.models.folded import folded
 from chextools.models.inference import leave_if_stopped
+from chextools.models.layers import as_maps
 
 
 class Network:
     """A network in its canonical form, cut at a layer; the caller's network is left as it is.
 
-    model: any classifier of torchvision, from images [N,3,H,W] to outputs [N, outputs].
-    layer: whose feature maps the class activation methods look at; None for the default of its family.
-    combination: float32 [T, outputs] where logits are combinations of outputs, such as positive minus negative; None
-        where they are the outputs. At most one 1 and one -1 in a row.
+    model: from images [N, C, H, W] to outputs [N, outputs]: as `models.assembly` makes it of a checkpoint's graph, or
+        any classifier of torchvision.
+    layer: whose feature maps the class activation methods look at; None for its last.
+    columns: by task the output that is its logit, and one to be subtracted or None; None where outputs are logits.
 
     Nothing of an image is remembered between calls. Results do not depend on the caller's autograd mode, autocast, or
     on whether the network's parameters are frozen.
     """
 
-    def __init__(self, model: nn.Module, layer: str | None = None, combination: Tensor | None = None):
-        self.model = canonical(model)
+    def __init__(self, model: nn.Module, layer: str | None = None, columns: Columns | None = None):
+        self.model = model if isinstance(model, Canonical) else canonical(model)
         self.needs_default = layer is None and self.model.default_layer is None
         whole = next(reversed(self.model.layer_nodes)) if self.needs_default else layer
         self._cut = cut(self.model, whole)
         self.layer = self._cut.layer
-        self.combination = combination
+        self.columns = columns
         self._folded: dict[bool, fx.GraphModule] = {}
         self._folding = threading.Lock()
         self.weights: Tensor | None = None
         if self._cut.linear is not None:
-            linear = self._cut.linear
-            self.weights = linear if combination is None else combination.to(linear) @ linear
+            self.weights = self._logits(self._cut.linear.T).T
 
     def check_layer(self) -> None:
         """Raise InputError where the layer is a default that the family does not have."""
         if self.needs_default:
             checked_layer(self.model, None)
 
-    def check(self, size: int) -> tuple[int, int]:
+    def check(self, size: int, channels: int = 3) -> tuple[int, int]:
         """(h, w) of the layer's maps for images of `size` pixels. Raises InputError if it has none."""
         self.check_layer()
         with plainly(), torch.no_grad():
             first = next(self.model.parameters())
-            values = self.features(torch.zeros(1, 3, size, size, device=first.device, dtype=first.dtype))
+            values = self.features(torch.zeros(1, channels, size, size, device=first.device, dtype=first.dtype))
             return tuple(self.spatial(values[0]).shape[2:])
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -77,14 +77,9 @@ class Network:
         """
         if not isinstance(values, Tensor):
             raise InputError(f"{self.layer} of {self.model.family} is no feature map; choose another --layer")
-        if values.dim() == 4:
-            last = values.shape[1] == values.shape[2] != values.shape[3]
-            return values.permute(0, 3, 1, 2) if last else values
-        if values.dim() == 3:
-            for extra in (1, 0):  # the class token comes first
-                side = math.isqrt(max(0, values.shape[1] - extra))
-                if side > 0 and side * side == values.shape[1] - extra:
-                    return values[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+        maps = as_maps(values)
+        if maps is not None:
+            return maps
         raise InputError(
             f"{self.layer} of {self.model.family} is {list(values.shape[1:])}, not feature maps; choose another --layer"
         )
@@ -129,12 +124,7 @@ class Network:
             return leaf, self._logits((run or self.folded())(leaf))
 
     def _logits(self, outputs: Tensor) -> Tensor:
-        if self.combination is None:
-            return outputs
-        matrix = self.combination.to(outputs.device)
-        positive = outputs[:, matrix.argmax(1)]
-        negative = outputs[:, matrix.argmin(1)]
-        return torch.where((matrix < 0).any(1), positive - negative, positive)
+        return outputs if self.columns is None else chosen(outputs, self.columns)
 
 
 class Once:
