@@ -17,8 +17,8 @@ import logging
 import math
 import os
 import stat
-import zipfile
 import weakref
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

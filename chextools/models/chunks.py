@@ -46,7 +46,7 @@ def in_chunks(count: int, size: int, work: Callable[[slice], Tensor]) -> Iterato
 def of_images(
     images: Mapping[K, np.ndarray], work: Callable[[Mapping[K, np.ndarray]], tuple[np.ndarray, ...]]
 ) -> tuple[np.ndarray, ...]:
-    """work(images) of arrays [N, size, size] by whatever they are for, in halves, laid together, from where memory was not enough.
+    """work(images) of arrays [N, size, size] by what they are for; in halves, laid together, where memory is short.
 
     Raises MemoryError where it is not enough for one image.
     """

@@ -25,38 +25,34 @@ SIZE = "sym_size.int"
 # Results that are lists, whose length a shape decides.
 LISTS = frozenset("chunk split split_with_sizes tensor_split unbind".split())
 
-ALLOWED = (
-    frozenset(
-        (
-            # layers
-            "conv1d conv2d conv3d conv_transpose2d linear addmm baddbmm matmul mm bmm einsum "
-            "batch_norm layer_norm group_norm instance_norm rms_norm "
-            "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d avg_pool1d adaptive_avg_pool1d lp_pool2d "
-            "scaled_dot_product_attention softmax log_softmax embedding "
-            "upsample_bilinear2d upsample_nearest2d upsample_bicubic2d "
-            # activations
-            "relu relu6 elu selu celu gelu silu mish hardtanh hardswish hardsigmoid leaky_relu prelu sigmoid tanh softplus "
-            "log_sigmoid softsign "
-            # arithmetic
-            "add sub rsub mul div neg abs pow square sqrt rsqrt exp exp2 expm1 log log2 log1p reciprocal sin cos erf floor "
-            "ceil round sign clamp clamp_min clamp_max maximum minimum where lerp addcmul addcdiv floor_divide remainder "
-            "eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not isnan "
-            "isinf nan_to_num "
-            # over dimensions
-            "sum mean amax amin max min prod any all cumsum std var var_mean std_mean norm linalg_vector_norm logsumexp "
-            "argmax argmin "
-            # shapes
-            "view reshape flatten unflatten transpose permute t swapaxes movedim unsqueeze squeeze expand expand_as "
-            "broadcast_to repeat tile cat concat stack slice select narrow index index_select gather roll flip rot90 pad "
-            "constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle pixel_unshuffle channel_shuffle im2col "
-            "slice_scatter select_scatter masked_fill tril triu diagonal meshgrid unfold view_as reshape_as type_as "
-            "to _to_copy "
-            # made of nothing
-            "zeros ones full arange linspace scalar_tensor eye zeros_like ones_like full_like new_zeros new_ones new_full "
-            "fill "
-        ).split()
-    )
-    | LISTS
+ALLOWED = LISTS | frozenset(
+    (
+        # layers
+        "conv1d conv2d conv3d conv_transpose2d linear addmm baddbmm matmul mm bmm einsum batch_norm "
+        "layer_norm group_norm instance_norm rms_norm max_pool2d avg_pool2d adaptive_avg_pool2d "
+        "adaptive_max_pool2d avg_pool1d adaptive_avg_pool1d lp_pool2d scaled_dot_product_attention softmax "
+        "log_softmax embedding upsample_bilinear2d upsample_nearest2d upsample_bicubic2d "
+        # activations
+        "relu relu6 elu selu celu gelu silu mish hardtanh hardswish hardsigmoid leaky_relu prelu sigmoid tanh "
+        "softplus log_sigmoid softsign "
+        # arithmetic
+        "add sub rsub mul div neg abs pow square sqrt rsqrt exp exp2 expm1 log log2 log1p reciprocal sin cos "
+        "erf floor ceil round sign clamp clamp_min clamp_max maximum minimum where lerp addcmul addcdiv "
+        "floor_divide remainder eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and "
+        "bitwise_or bitwise_not isnan isinf nan_to_num "
+        # over dimensions
+        "sum mean amax amin max min prod any all cumsum std var var_mean std_mean norm linalg_vector_norm "
+        "logsumexp argmax argmin "
+        # shapes
+        "view reshape flatten unflatten transpose permute t swapaxes movedim unsqueeze squeeze expand "
+        "expand_as broadcast_to repeat tile cat concat stack slice select narrow index index_select gather "
+        "roll flip rot90 pad constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle pixel_unshuffle "
+        "channel_shuffle im2col slice_scatter select_scatter masked_fill tril triu diagonal meshgrid unfold "
+        "view_as reshape_as type_as to _to_copy "
+        # made of nothing
+        "zeros ones full arange linspace scalar_tensor eye zeros_like ones_like full_like new_zeros new_ones "
+        "new_full fill "
+    ).split()
 )
 
 

@@ -200,7 +200,7 @@ class _Translator:
             self._add(node, "to.dtype", [args[0], _type(after.dtype)], {})
 
     def _in_place(self, node: fx.Node, name: str, args: list, kwargs: dict) -> None:
-        """Whatever shows the same tensor shows the result from here on; raises _WritesToView where others show parts."""
+        """What shows the same tensor shows the result from here on. Raises _WritesToView where others show parts."""
         target = node.args[0]
         family = name.partition(".")[0]
         if family in _DROPS and not self._drops(node):
