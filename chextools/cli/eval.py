@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LOCALISATION, RESAMPLED, SLICES, UNCERTAIN
+from chextools.metrics.catalogue import (
+    AT_THRESHOLD,
+    CLASSIFICATION,
+    LESION_RULES,
+    LOCALISATION,
+    RESAMPLED,
+    SLICES,
+    UNCERTAIN,
+)
 
 EXAMPLE = """
 chex-segment gradcam_maps_val | chex-eval --truth gt_segmentations_val.json --format table
@@ -14,7 +22,8 @@ chex-eval human_points.json --human --truth gt_annotations.json --csv results
 chex-predict test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc --resample patient
 """
 
-LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder")
+OPTIONS_OF = {option for metric in LOCALISATION.values() for option in metric.options}
+LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder", *OPTIONS_OF)
 SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts")
 
 COLUMNS = (
@@ -24,12 +33,15 @@ COLUMNS = (
     "lower",
     "upper",
     "chance",
+    "floor",
     "n",
     "count",
     "positives",
     "misses_as_0",
     "dice",
     "pooled_iou",
+    "area",
+    "recall_at_1",
     "score_threshold",
     "by",
     "strata",
@@ -38,7 +50,6 @@ COLUMNS = (
     "explained",
     "explained_lower",
     "explained_upper",
-    "floor",
     "spearman",
     "failed",
     "reason",
@@ -70,6 +81,42 @@ COLUMNS = (
     help="Metrics of masks over CXRs where truth and prediction have one, or where either has.",
 )
 @options.sign()
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="PIXELS",
+    help="Count as a hit what is at most this far from the truth; the literature has 15. [default: 0]",
+)
+@click.option(
+    "--tolerance-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels of the longer side of the image that --tolerance is meant for. [default: the X-ray's own]",
+)
+@click.option(
+    "--nsd-tolerance",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    metavar="PIXELS",
+    help="How far boundaries may be apart that count as one, for nsd.",
+)
+@click.option(
+    "--lesion-overlap",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="A lesion is found by more overlap than this; 0 is for whatever touches.",
+)
+@click.option(
+    "--lesion-rule",
+    type=click.Choice(LESION_RULES),
+    default="iou",
+    show_default=True,
+    help="What overlap is: IoU with a component, or the share of a lesion that is covered.",
+)
 @click.option(
     "--score-threshold",
     metavar="NUMBER|FILE",
@@ -115,6 +162,11 @@ def command(
     metrics,
     slice_,
     sign,
+    tolerance,
+    tolerance_size,
+    nsd_tolerance,
+    lesion_overlap,
+    lesion_rule,
     score_threshold,
     uncertain,
     missing,
@@ -158,6 +210,11 @@ def command(
         tasks=tasks,
         slice=slice_,
         sign=sign,
+        tolerance=tolerance,
+        tolerance_size=tolerance_size,
+        nsd_tolerance=nsd_tolerance,
+        lesion_overlap=lesion_overlap,
+        lesion_rule=lesion_rule,
         uncertain=uncertain,
         missing=missing,
         score_threshold=score_threshold,
@@ -188,6 +245,10 @@ def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -
         raise click.UsageError("metrics of scores and of where a model looks are measured in two runs")
     if not truth and not of_scores:
         raise click.UsageError("Missing option '--truth'; only metrics of scores, such as --metric auroc, need none.")
+    for name in given & OPTIONS_OF:
+        users = [metric for metric, known in LOCALISATION.items() if name in known.options]
+        if metrics and not metrics.intersection(users):
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --metric {' or '.join(users)}")
     for parameter in context.command.params:
         if parameter.name in given.intersection(LOCALISATION_ONLY if of_scores else SCORES_ONLY):
             raise click.UsageError(f"{parameter.opts[-1]} means nothing with these metrics")

@@ -157,14 +157,15 @@ class _Kind:
         elif metric.chance:
             extras["chance"] = np.where(np.isnan(extras["observed"]), np.nan, float(metric.chance))
         if metric.floor:
-            extras["floor"] = bootstrap.nanmean(parts[1 + len(metric.extras)])
+            extras["floor"] = bootstrap.nanmean(np.where(np.isnan(values), np.nan, parts[1 + len(metric.extras)]))
         extras |= {extra: bootstrap.nanmean(part) for extra, part in zip(metric.extras, parts[1:])}
         if self.of_masks:
             silent = _silent(values, truth)
             extras |= {"positives": silent["positives"]} if metric.is_distance else silent
         told = {"slice": self.settings.slice} if self.of_masks else {}
         told |= {option: getattr(self.settings, option) for option in metric.options}
-        self._tabulate(name, chosen, values, extras, {k: v for k, v in told.items() if v is not None}, result)
+        self._tabulate(name, chosen, values, extras, {k: v for k, v in told.items() if v}, result)
+        _explain(result.summary[-len(self.names) - 1 :], (truth > 0).sum(axis=0), metric, self.names)
 
     def _tabulate(
         self,
@@ -191,11 +192,13 @@ class _Kind:
     def _pooled(self, name: str, metric: Metric, result: Evaluation) -> None:
         """A metric of counts that are summed over CXRs."""
         counts = self.measured[self.in_truth][:, self.places[name]]
-        total, replicates, n = self._summed(counts, self.in_truth)
+        total, replicates, n = self._summed(counts[:, : metric.counts], self.in_truth)
         summary = metric.load("summary")
         told = {option: getattr(self.settings, option) for option in metric.options}
-        mean, more = summary(total, **told)
-        result.summary += self._rows(name, mean, summary(replicates.transpose(1, 0, 2), **told)[0], n, more, told)
+        mean, extras = summary(total, **told)
+        if metric.floor:
+            extras = {"floor": summary(np.nansum(counts[:, metric.counts :], axis=0), **told)[0]} | extras
+        result.summary += self._rows(name, mean, summary(replicates, **told)[0], n, extras, told)
 
     def _summed(self, counts: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sums of counts [n, C, K] over CXRs, [C, K]; of each replicate, [R, C, K]; CXRs that have them, [K]."""
@@ -235,6 +238,16 @@ class _Kind:
         over = bootstrap.nanmean(replicates, axis=1)
         row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), self.failed.max())
         return [*rows, row | over_tasks(extras) | tail]
+
+
+def _explain(rows: Sequence[dict], positives: np.ndarray, metric: Metric, names: Sequence[str]) -> None:
+    """Why a task has no value, into its row."""
+    by_task = dict(zip(names, positives.tolist()))
+    for row in rows:
+        if not row["n"] and row["task"] in by_task:
+            there = by_task[row["task"]]
+            why = metric.undefined or f"undefined for all {there} CXRs with a truth"
+            row["reason"] = why if there else "no CXR with a truth"
 
 
 def _silent(values: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # most evaluations read no heatmaps
     from chextools.heatmaps.surface import Surface
 
 AREAS = 5  # what is measured whatever was asked for
+_CONE = 33  # nodes of a heatmap's side
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ def parts_of(metric: Metric) -> int:
     """How many numbers a metric is of one CXR and task."""
     if not metric.function:
         return 0
-    return metric.counts or (1 + len(metric.extras)) * (1 + metric.floor)
+    return (metric.counts or 1 + len(metric.extras)) * (1 + metric.floor)
 
 
 def places_of(settings: EvaluationSettings) -> dict[str, slice]:
@@ -89,7 +90,8 @@ def metrics_for(record: Mapping, requested: Collection[str]) -> list[str]:
     impossible = sorted(set(requested) - set(allowed))
     if impossible:
         mend = "; make masks with chex-segment" if "heatmap" in record else ""
-        raise InputError(f"{record['id']}: allows {', '.join(allowed)}, not {', '.join(impossible)}{mend}")
+        usual = ", ".join(name for name in allowed if LOCALISATION[name].is_default)
+        raise InputError(f"{record['id']}: allows {usual}, not {', '.join(impossible)}{mend}")
     return [name for name in allowed if (name in requested if requested else LOCALISATION[name].is_default)]
 
 
@@ -188,25 +190,46 @@ def _measure_looks(
             row.measured[4, k] = has = prediction is not None and prediction.has(task)
             for name in asked:
                 metric, place = LOCALISATION[name], places[name]
-                if prediction is None or not has:  # nothing there is nothing found
-                    row.measured[place, k] = 0
-                elif metric.looks_at == POINTS:
-                    row.measured[place, k] = _value(metric, settings, prediction.points(task, true), true)
-                else:
+                if metric.looks_at == POINTS:
+                    points = prediction.points(task, true) if prediction and has else ()
+                    row.measured[place, k] = _value(metric, settings, points, true)
+                elif prediction and has:
                     row.measured[place, k] = _value(metric, settings, prediction.surface(task, true), true)
+                elif metric.counts:
+                    row.measured[place, k] = _value(metric, settings, _flat(true.size), true)
+                else:
+                    row.measured[place.start, k] = 0  # nothing there is nothing found
         except InputError as error:
-            row.measured[AREAS:, k] = np.nan
+            for name in asked:
+                row.measured[places[name], k] = np.nan
             row.failed_looks[task] = str(error)
 
 
 def _value(metric: Metric, settings: EvaluationSettings, seen: object, true: Mask) -> object:
-    """The numbers of a metric, its extras and, of a mask, those of a disc at the centre that is as large."""
+    """The numbers of a metric, its extras and, where it has a floor, those of what looks at the centre."""
     function = metric.load()
     options = {name: getattr(settings, name) for name in metric.options}
     value = function(seen, true, **options)
-    if metric.floor and isinstance(seen, Mask):
-        return np.append(value, function(overlap.centred_disc(seen.size, seen.area), true, **options))
-    return value
+    if not metric.floor:
+        return value
+    centre = overlap.centred_disc(seen.size, seen.area) if isinstance(seen, Mask) else _centred_map(true.size)
+    return np.append(value, function(centre, true, **options))
+
+
+def _flat(size: tuple[int, int]) -> Surface:
+    """The heatmap of a prediction that has none."""
+    from chextools.heatmaps.surface import Surface
+
+    return Surface(np.zeros((1, 1), np.float32), size)
+
+
+@lru_cache(4)
+def _centred_map(size: tuple[int, int]) -> Surface:
+    """The heatmap of a model that looks at the centre of every image: a cone."""
+    from chextools.heatmaps.surface import Surface
+
+    side = np.linspace(-1, 1, _CONE)
+    return Surface(np.maximum(1 - np.hypot(side[:, None], side), 0).astype(np.float32), size)
 
 
 class _Prediction:

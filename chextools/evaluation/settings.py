@@ -19,6 +19,8 @@ class EvaluationSettings:
     slice: whether metrics of masks are over the CXRs on which truth and mask are not empty ("positive"), or on which
         either is not ("full").
     sign: which evidence of a signed heatmap counts (`heatmaps.SIGNS`); None for what the record or heatmap says.
+    tolerance, tolerance_size: of hits, see `pointing.hit`. nsd_tolerance: of boundaries, see `boundaries.nsd`.
+    lesion_overlap, lesion_rule: what finds a lesion, see `lesions.lesion_recall`.
     uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".
     missing: what blank labels count as, for metrics of scores: "negative" or "ignore"; None for `tasks.blank_means`.
     score_threshold: from which a score is positive: for all tasks, by task, or a file of chex-tune's rows.
@@ -33,6 +35,11 @@ class EvaluationSettings:
     tasks: Sequence[str] = ()
     slice: str = "positive"
     sign: str | None = None
+    tolerance: float = 0.0
+    tolerance_size: int | None = None
+    nsd_tolerance: float = 2.0
+    lesion_overlap: float = 0.1
+    lesion_rule: str = "iou"
     uncertain: str = "ignore"
     missing: str | None = None
     score_threshold: str | float | Mapping[str, float] | None = None

@@ -31,10 +31,12 @@ class Metric:
     extras: further numbers of each image and task, whose means stand beside the metric's.
     options: settings that the function takes by name.
     chance: what to expect of a map at random: "share" of the image that the truth covers, or a number.
-    floor: whether the metric of a disc at the image's centre, with the mask's area, stands beside it.
+    floor: whether the metric of what looks at the centre of the image stands beside it: a disc with the mask's area, or
+        a heatmap that is a cone.
     is_default: whether it is measured where nobody asks for any.
     counts: how many counts, where these are summed over images.
     is_distance: whether less is better, so that an absent mask has no worst value.
+    undefined: why a task with a truth may have no value at all.
     """
 
     looks_at: str
@@ -46,6 +48,7 @@ class Metric:
     is_default: bool = False
     counts: int = 0
     is_distance: bool = False
+    undefined: str = ""
 
     def load(self, name: str = "") -> Callable[..., Any]:
         """The function, or another one of its module."""
@@ -56,10 +59,38 @@ class Metric:
 # In the order of the rows.
 LOCALISATION: Mapping[str, Metric] = {
     "iou": Metric(looks_at=MASKS, is_default=True),
-    "hit": Metric(looks_at=POINTS, function="overlap:points_hit", chance="share", is_default=True),
+    "hit": Metric(
+        looks_at=POINTS,
+        function="pointing:hit",
+        extras=("chance",),
+        options=("tolerance", "tolerance_size"),
+        is_default=True,
+    ),
     "pixel": Metric(looks_at=MASKS, is_default=True),
     "count": Metric(looks_at=MASKS, is_default=True),
+    "energy": Metric(
+        looks_at=HEATMAPS,
+        function="energy:energy",
+        chance="share",
+        undefined="the map has negative values (see --sign), or is 0 everywhere",
+    ),
+    "rank": Metric(looks_at=HEATMAPS, function="ranking:rank", chance="share"),
+    "pixel-auroc": Metric(looks_at=HEATMAPS, function="ranking:pixel_auroc", chance=0.5),
+    "pixel-auprc": Metric(looks_at=HEATMAPS, function="ranking:pixel_auprc", chance="share"),
+    "best-iou": Metric(looks_at=HEATMAPS, function="ranking:best_iou", extras=("area", "area_chance"), chance="share"),
     "dice": Metric(looks_at=MASKS),
+    "hd95": Metric(looks_at=MASKS, function="boundaries:hd95", floor=True, is_distance=True),
+    "assd": Metric(looks_at=MASKS, function="boundaries:assd", floor=True, is_distance=True),
+    "nsd": Metric(looks_at=MASKS, function="boundaries:nsd", options=("nsd_tolerance",), floor=True),
+    "lesion-recall": Metric(
+        looks_at=MASKS, function="lesions:lesion_recall", options=("lesion_overlap", "lesion_rule"), floor=True
+    ),
+    "lesion-precision": Metric(
+        looks_at=MASKS, function="lesions:lesion_precision", options=("lesion_overlap", "lesion_rule"), floor=True
+    ),
+    "froc": Metric(
+        looks_at=HEATMAPS, function="froc:froc", options=("lesion_overlap", "lesion_rule"), counts=20, floor=True
+    ),
 }
 
 CLASSIFICATION = ("auroc", "auprc", "brier", "ece", "sensitivity", "specificity", "shortcut")
@@ -70,6 +101,7 @@ STUDY = ("iou", "hit")
 
 SLICES = ("positive", "full")
 RESAMPLED = ("cxr", "patient")
+LESION_RULES = ("iou", "covered")
 UNCERTAIN = ("ignore", "zeros", "ones")
 MISSING = ("negative", "ignore")
 OBJECTIVES = ("iou", "dice")

@@ -10,7 +10,6 @@ import numpy as np
 from chextools.masks.mask import Mask
 from chextools.masks.runs import column_runs, components, overlapping
 
-RULES = ("iou", "covered")
 OVERLAP = 0.1
 
 

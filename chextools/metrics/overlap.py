@@ -48,12 +48,7 @@ def point_hit(points: Sequence[Sequence[float]], truth: Mask) -> bool:
 
     Raises InputError for a point that is not two numbers inside the image.
     """
-    return points_hit(pixels_of(points, truth.size), truth)
-
-
-def points_hit(pixels: Sequence[tuple[int, int]], truth: Mask) -> bool:
-    """Whether any of the pixels (y, x) lies in the truth: the pointing game (Zhang et al. 2018); none is a miss."""
-    return any(truth.contains(y, x) for y, x in pixels)
+    return any(truth.contains(y, x) for y, x in pixels_of(points, truth.size))
 
 
 def pixels_of(points: Sequence[Sequence[float]], size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -22,7 +22,8 @@ def hit(
     """
     radius = tolerance * (max(truth.size) / tolerance_size if tolerance_size else 1.0)
     chance = dilated(truth, radius).area / (truth.size[0] * truth.size[1])
-    return float(any(distance(y, x, truth) <= radius for y, x in points)), chance
+    near = truth.contains if radius < 1 else lambda y, x: distance(y, x, truth) <= radius
+    return float(any(near(y, x) for y, x in points)), chance
 
 
 def distance(y: int, x: int, mask: Mask) -> float:

@@ -11,6 +11,7 @@ from chextools.heatmaps.levels import grey_levels
 from chextools.heatmaps.surface import Surface
 from chextools.masks.mask import Mask
 from chextools.metrics import boundaries, energy, froc, lesions, pointing, ranking
+from chextools.metrics.catalogue import LESION_RULES
 
 EIGHT = np.ones((3, 3))
 
@@ -151,7 +152,7 @@ def by_hand(mask: np.ndarray, inside: np.ndarray, overlap: float, rule: str) -> 
     return found, [share(own == k, inside, true, m) > overlap for k in range(1, n + 1)]
 
 
-@pytest.mark.parametrize("rule", lesions.RULES)
+@pytest.mark.parametrize("rule", LESION_RULES)
 @pytest.mark.parametrize("overlap", [0, 0.1, 0.5])
 @pytest.mark.parametrize("seed", range(6))
 def test_lesions_are_components_that_touch_even_at_corners(rule, overlap, seed):

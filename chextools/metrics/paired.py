@@ -1,0 +1,238 @@
+"""Is a difference of two results on the same CXRs more than chance? Tests and intervals that hold where CXRs are few.
+
+A result is a table [n, K] by CXR and task, NaN where undefined. Everything is by cluster: a CXR, or all of a patient's.
+tests/metrics/test_levels.py simulates what is claimed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MOST_EXACT = 14  # clusters whose signs are all tried, 2^14 ways
+DRAWS = 100_000  # of signs, where there are more
+MOST_DRAWN = 5_000  # clusters beyond which the sum of signs is as good as normal
+_BLOCK = 1 << 22  # signs held at once
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which rows belong together: number int64 [n] of each row's cluster, and how many clusters there are."""
+
+    number: np.ndarray
+    count: int
+
+    @classmethod
+    def of_rows(cls, n: int) -> Clusters:
+        """Every row by itself."""
+        return cls(np.arange(n), n)
+
+    def sums(self, table: np.ndarray) -> np.ndarray:
+        """Sums over the rows of each cluster, float64 [count, K], of a table [n, K] where NaN counts 0."""
+        filled = np.nan_to_num(table)
+        return np.stack([np.bincount(self.number, column, self.count) for column in filled.T], axis=1)
+
+
+def sign_flip(contributions: np.ndarray, seed: int = 0, is_binary: bool = False) -> np.ndarray:
+    """Two-sided p-values, float64 [K], of sums that are symmetric about 0 where there is no difference.
+
+    contributions: float64 [G, K], what each cluster adds to each sum. The share of all ways to flip the clusters' signs
+    whose sum is as far from 0 (Fisher 1935; for clusters Canay, Romano and Shaikh 2017): all 2^G up to G = 14 (clusters
+    that add 0 do not count), else of `DRAWS` draws by the seed, with one added above and below, and beyond
+    `MOST_DRAWN` its normal limit.
+    is_binary: differences of hits, few of which are not 0, tie so often that the exact test is far below its level:
+    ties count a half (mid-p; Fagerland, Lydersen and Laake 2013).
+    """
+    used = [np.flatnonzero(column) for column in contributions.T]
+    p = np.ones(contributions.shape[1])
+    drawn = [k for k, rows in enumerate(used) if len(rows) > MOST_EXACT]
+    for k, rows in enumerate(used):
+        if 0 < len(rows) <= MOST_EXACT:
+            column = contributions[rows, k]
+            signs = 1 - 2 * (np.arange(2 ** len(rows))[:, None] >> np.arange(len(rows)) & 1)
+            beyond, equal = _as_far(signs @ column, column)
+            p[k] = (beyond + equal / (2 if is_binary else 1)) / len(signs)
+        elif len(rows) > MOST_DRAWN:
+            p[k] = _two_sided_normal(contributions[rows, k])
+    drawn = [k for k in drawn if len(used[k]) <= MOST_DRAWN]
+    if drawn:
+        columns = contributions[:, drawn]
+        beyond, equal = np.zeros(len(drawn)), np.zeros(len(drawn))
+        for signs in _signs(len(columns), seed):
+            more, same = _as_far(signs @ columns, columns)
+            beyond, equal = beyond + more, equal + same
+        p[drawn] = (beyond + (equal + 1) / (2 if is_binary else 1)) / (DRAWS + 1)
+    return np.minimum(p, 1.0)
+
+
+def _signs(n: int, seed: int):
+    """Blocks of random signs, float64 [rows, n]; together `DRAWS` rows."""
+    random = np.random.default_rng(seed)
+    rows = max(1, _BLOCK // n)
+    for start in range(0, DRAWS, rows):
+        count = min(rows, DRAWS - start)
+        bits = np.unpackbits(random.integers(0, 256, (count, (n + 7) // 8), np.uint8), axis=1)[:, :n]
+        yield 1.0 - 2.0 * bits
+
+
+def _as_far(sums: np.ndarray, contributions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many sums [R, ...] are further from 0 than the contributions' own, and how many as far, but for rounding."""
+    own = np.abs(contributions.sum(axis=0))
+    slack = 1e-12 * np.abs(contributions).sum(axis=0)
+    far = np.abs(sums)
+    return (far > own + slack).sum(axis=0), (np.abs(far - own) <= slack).sum(axis=0)
+
+
+def _two_sided_normal(contributions: np.ndarray) -> float:
+    from math import erfc, sqrt
+
+    return erfc(abs(contributions.sum()) / sqrt(2 * np.square(contributions).sum()))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """pred - ref of one task, or of the mean over tasks, and 100 (ref - pred) / ref.
+
+    error: of the difference, by the jackknife over clusters; freedom: of Student's t, infinite for hits.
+    decrease: the percentage and its interval; NaN where undefined. clusters: with a value on both sides.
+    """
+
+    value: float
+    error: float
+    freedom: float
+    decrease: tuple[float, float, float]
+    clusters: int
+    p: float
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        half = _quantile(self.freedom, confidence) * self.error
+        return self.value - half, self.value + half
+
+    def noninferior(self, margin: float) -> float:
+        """One-sided p-value of pred being worse than ref by the margin or more."""
+        return self._beyond(self.value + margin)
+
+    def equivalent(self, margin: float) -> float:
+        """The greater p-value of the two one-sided tests that pred and ref differ by the margin or more (TOST)."""
+        return max(self._beyond(self.value + margin), self._beyond(margin - self.value))
+
+    def _beyond(self, distance: float) -> float:
+        from scipy.special import ndtr, stdtr
+
+        if not self.error:
+            return float(distance <= 0)
+        score = -distance / self.error
+        return float(ndtr(score) if np.isinf(self.freedom) else stdtr(self.freedom, score))
+
+
+def differences(pred: np.ndarray, ref: np.ndarray, clusters: Clusters, seed: int = 0) -> list[Difference]:
+    """The difference of each task of two tables [n, K], and last that of the mean over tasks.
+
+    Each side's mean is over the rows where it is defined, the difference over those where both are. Intervals are
+    Student's t with the jackknife over clusters, which for one row a cluster is the usual error of the mean; that of
+    the decrease is symmetric in its logarithm. Where all values are 0 or 1, two rows are added, a hit of one side and
+    a miss of the other each, and t is normal (Bonett and Price 2012), as rows that agree by chance have no spread.
+    """
+    is_binary = _are_binary(pred) and _are_binary(ref)
+    both = pred - ref
+    n = (~np.isnan(both)).sum(axis=0)
+    contributions = clusters.sums(both)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(n > 0, contributions / n, np.nan)
+    known = np.flatnonzero(n > 0)
+    average = shares[:, known].mean(axis=1, keepdims=True) if len(known) else np.full((clusters.count, 1), np.nan)
+    p = sign_flip(np.nan_to_num(np.concatenate([shares, average], axis=1)), seed, is_binary)
+    groups = [[k] for k in range(pred.shape[1])] + [known.tolist()]
+    found = []
+    for k, columns in enumerate(groups):
+        found.append(_difference(pred[:, columns], ref[:, columns], clusters, is_binary, float(p[k])))
+    return found
+
+
+def _are_binary(values: np.ndarray) -> bool:
+    return bool((np.isnan(values) | (values == 0) | (values == 1)).all())
+
+
+def _difference(pred: np.ndarray, ref: np.ndarray, clusters: Clusters, is_binary: bool, p: float) -> Difference:
+    """Of the mean over the columns."""
+    nothing = np.nan, np.nan, np.nan
+    there = np.unique(clusters.number[~np.isnan(pred - ref).all(axis=1)])
+    if not len(there) or not pred.shape[1]:
+        return Difference(np.nan, np.nan, np.nan, nothing, 0, np.nan)
+    value = _mean_of_means(pred - ref)
+    own = _mean_of_means(pred), _mean_of_means(ref)
+    if len(there) < 2:
+        return Difference(value, np.nan, np.nan, (_decrease(*own), np.nan, np.nan), 1, np.nan)
+    if is_binary:
+        two = np.ones((1, pred.shape[1]))
+        pred, ref = np.concatenate([pred, two, 0 * two]), np.concatenate([ref, 0 * two, two])
+        number = np.append(clusters.number, [clusters.count, clusters.count + 1])
+        clusters = Clusters(number, clusters.count + 2)
+    means = _jackknifed(np.stack([pred, ref, pred - ref]), clusters)  # [G, 3], without each cluster
+    count = len(means)
+    around = means - means.mean(axis=0)
+    covariance = around.T @ around * (count - 1) / count
+    center, freedom = value, float(count - 1)
+    if is_binary:
+        center, freedom = _mean_of_means(pred - ref), np.inf
+    decrease = _decrease_interval(own, (_mean_of_means(pred), _mean_of_means(ref)), covariance, freedom)
+    return Difference(center, float(np.sqrt(covariance[2, 2])), freedom, decrease, len(there), p)
+
+
+def _jackknifed(tables: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """The mean over columns of the means of tables [T, n, K], without each cluster that has a value: [G, T]."""
+    left = []
+    for table in tables:
+        sums, counts = clusters.sums(table), clusters.sums((~np.isnan(table)).astype(float))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            left.append((sums.sum(axis=0) - sums) / (counts.sum(axis=0) - counts))
+    there = np.unique(clusters.number[~np.isnan(tables[2]).all(axis=1)])
+    columns = np.stack(left)[:, there]  # [T, G, K]
+    defined = ~np.isnan(columns)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (np.where(defined, columns, 0).sum(axis=2) / defined.sum(axis=2)).T
+
+
+def _mean_of_means(table: np.ndarray) -> float:
+    defined = ~np.isnan(table)
+    count = defined.sum(axis=0)
+    means = np.where(defined, table, 0).sum(axis=0)[count > 0] / count[count > 0]
+    return float(means.mean()) if len(means) else np.nan
+
+
+def _decrease(pred: float, ref: float) -> float:
+    return 100 * (ref - pred) / ref if ref else np.nan
+
+
+def _decrease_interval(
+    own: tuple[float, float], means: tuple[float, float], covariance: np.ndarray, freedom: float
+) -> tuple[float, float, float]:
+    """The percentage decrease and its interval, symmetric in the logarithm of the ratio; NaN where a mean is 0."""
+    pred, ref = means
+    if not (pred > 0 and ref > 0):
+        return _decrease(*own), np.nan, np.nan
+    slope = np.array([1 / pred, -1 / ref])
+    error = float(np.sqrt(max(slope @ covariance[:2, :2] @ slope, 0)))
+    half = _quantile(freedom, 0.95) * error
+    lower, upper = (100 * (1 - pred / ref * np.exp(sign * half)) for sign in (1, -1))
+    return _decrease(*own), float(lower), float(upper)
+
+
+def _quantile(freedom: float, confidence: float) -> float:
+    from scipy.special import ndtri, stdtrit
+
+    upper = (1 + confidence) / 2
+    return float(ndtri(upper) if np.isinf(freedom) else stdtrit(freedom, upper))
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment (Holm 1979) of the p-values that are not None."""
+    known = sorted((p, k) for k, p in enumerate(values) if p is not None)
+    adjusted: list[float | None] = [None] * len(values)
+    greatest = 0.0
+    for rank, (p, k) in enumerate(known):
+        greatest = max(greatest, min(1.0, (len(known) - rank) * p))
+        adjusted[k] = greatest
+    return adjusted
