@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,86 +23,17 @@ from chextools.plumbing import files
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.saliency.methods import METHODS
+from chextools.saliency.settings import MethodSettings
 from chextools.xrays import images
 
 if TYPE_CHECKING:
-    from chextools.models.checkpoints import Checkpoint
     from chextools.saliency.ensembles import Ensemble
-    from chextools.saliency.network import Network
 
 log = logging.getLogger(__name__)
 
-GREYS = {"black": 0.0, "white": 1.0}
 INCOMPLETE = 0.05  # of the change in logit: a delta to warn of
 CROP = "shorter-centre-crop"
 TARGET, TARGET_OF_TWO = "logit", "positive minus negative logit"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How heatmaps are made.
-
-    method: one of `saliency.METHODS`. layer: for methods that look at one; None for the default.
-    window, stride: of occlusion, in pixels of the input; None for an eighth and a sixteenth of its side.
-    baseline: what stands for nothing to see, in occlusion, integrated gradients and DeepLIFT: "zero" (the mean colour
-        of the normalisation), "mean" (the image's own), "blur", "black", "white", or a grey level from 0 to 1.
-    steps: of integrated gradients. rule: of relevance propagation. samples: of SmoothGrad.
-    seed: of random maps and SmoothGrad.
-    sign: which evidence is to count where these maps become masks; None for the reader's own default.
-    """
-
-    method: str = "gradcam"
-    layer: str | None = None
-    window: int | None = None
-    stride: int | None = None
-    baseline: str | float = "zero"
-    steps: int = 50
-    rule: str = "epsilon-plus"
-    samples: int = 50
-    seed: int = 0
-    sign: str | None = None
-
-    def label(self, size: int) -> str:
-        """What a record's "method" says: the name, and what differs from its defaults or has none in the literature."""
-        method, said = METHODS[self.method], {}
-        if "window" in method.options:
-            said["window"], said["stride"] = self.sweep(size)
-        for name in ("steps", "baseline", "rule", "samples"):
-            if name in method.options:
-                said[name] = getattr(self, name)
-        if "seed" in method.options and self.seed:
-            said["seed"] = self.seed
-        if method.needs_layer and self.layer:
-            said["layer"] = self.layer
-        return " ".join([self.method, *(f"{name}={value}" for name, value in said.items())])
-
-    def sweep(self, size: int) -> tuple[int, int]:
-        """(window, stride) of occlusion. Raises InputError if windows leave gaps or exceed the input."""
-        window = self.window or max(1, size // 8)
-        stride = self.stride or max(1, window // 2)
-        if window > size:
-            raise InputError(f"--window {window} is larger than the network's input of {size} pixels")
-        if stride > window:
-            raise InputError(f"--stride {stride} is larger than the window of {window}: pixels would be left out")
-        return window, stride
-
-    def options(self, checkpoint: Checkpoint, batch: int) -> dict[str, Any]:
-        """What the method takes beyond its three arguments."""
-        found: dict[str, Any] = {"batch": batch, "baseline": self.baseline}
-        if self.method == "occlusion":
-            found["window"], found["stride"] = self.sweep(checkpoint.size)
-        if self.baseline == "zero":
-            found["baseline"] = 0.0
-        elif self.baseline not in ("mean", "blur"):
-            grey = GREYS.get(self.baseline, self.baseline)
-            found["baseline"] = [(grey - m) / s for m, s in zip(checkpoint.mean, checkpoint.std)]
-        for name in ("steps", "rule", "samples", "seed"):
-            found[name] = getattr(self, name)
-        return {name: found[name] for name in METHODS[self.method].options}
-
-    def check(self, network: Network) -> None:
-        """Raise InputError if the method is not defined for a network."""
-        METHODS[self.method].check(network, **({"rule": self.rule} if self.method == "lrp" else {}))
 
 
 @dataclass(frozen=True)
@@ -124,7 +55,7 @@ class Target:
 def explain(
     items: Iterable[Located | Failure],
     ensemble: Ensemble,
-    settings: Settings,
+    settings: MethodSettings,
     target: Target,
     batch_size: int | None = None,
     jobs: int = 1,
@@ -146,7 +77,7 @@ def explain(
 
 
 def load(
-    paths: Sequence[str], settings: Settings, target: Target, tasks: Sequence[str] = (), device: str = "auto"
+    paths: Sequence[str], settings: MethodSettings, target: Target, tasks: Sequence[str] = (), device: str = "auto"
 ) -> Ensemble:
     """The checkpoints, ready to be explained with these settings into this folder.
 
@@ -199,7 +130,7 @@ class _Made:
 
 
 class _Worker:
-    def __init__(self, ensemble: Ensemble, settings: Settings, target: Target, batch_size: int, jobs: int):
+    def __init__(self, ensemble: Ensemble, settings: MethodSettings, target: Target, batch_size: int, jobs: int):
         self.ensemble, self.settings, self.target, self.jobs = ensemble, settings, target, jobs
         self.label = settings.label(ensemble.size)
         self.inner = batch_size  # of what a method fills its own batches with, image by image
@@ -443,7 +374,7 @@ def _as_read(made: Heatmaps) -> Heatmaps:
     return read
 
 
-def _check_same(path: Path, found: Heatmaps, settings: Settings, ensemble: Ensemble) -> None:
+def _check_same(path: Path, found: Heatmaps, settings: MethodSettings, ensemble: Ensemble) -> None:
     label = settings.label(ensemble.size)
     if found.method != label:
         raise InputError(f"{path}: made by {found.method}, not {label}; choose another folder, or --force")

@@ -20,6 +20,7 @@ from test_canonical import one_thread  # noqa: F401
 from test_memory import peak_megabytes
 
 from chextools import cam
+from chextools.errors import InputError
 from chextools.heatmaps.folders import index_folder
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.study_pickles import read_study_pickle
@@ -28,6 +29,7 @@ from chextools.saliency import deeplift, ensembles
 from chextools.saliency.gradcam import gradcam
 from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network
+from chextools.saliency.settings import MethodSettings
 from chextools.tasks import CHEXPERT, STUDY
 from chextools.xrays import images
 
@@ -522,11 +524,27 @@ def test_memory_is_flat_over_two_thousand_images(tmp_path, one):
 
 
 def test_the_method_says_what_differs_from_its_defaults():
-    assert cam.Settings().label(320) == "gradcam"
-    assert cam.Settings("layercam", layer="layer3").label(320) == "layercam layer=layer3"
-    assert cam.Settings("occlusion").label(320) == "occlusion window=40 stride=20 baseline=zero"
-    assert cam.Settings("occlusion", None, 32, 32, 0.5).label(320) == "occlusion window=32 stride=32 baseline=0.5"
-    assert cam.Settings("random", seed=3).label(320) == "random seed=3"
-    assert cam.Settings("ig", steps=9, baseline="blur").label(320) == "ig steps=9 baseline=blur"
-    assert cam.Settings("lrp").label(320) == "lrp rule=epsilon-plus"
-    assert cam.Settings("smoothgrad", seed=3).label(320) == "smoothgrad samples=50 seed=3"
+    assert MethodSettings().label(320) == "gradcam"
+    assert MethodSettings(method="layercam", layer="layer3").label(320) == "layercam layer=layer3"
+    assert MethodSettings(method="occlusion").label(320) == "occlusion window=40 stride=20 baseline=zero"
+    assert (
+        MethodSettings(method="occlusion", window=32, stride=32, baseline=0.5).label(320)
+        == "occlusion window=32 stride=32 baseline=0.5"
+    )
+    assert MethodSettings(method="random", seed=3).label(320) == "random seed=3"
+    assert MethodSettings(method="ig", steps=9, baseline="blur").label(320) == "ig steps=9 baseline=blur"
+    assert MethodSettings(method="lrp").label(320) == "lrp rule=epsilon-plus"
+    assert MethodSettings(method="smoothgrad", seed=3).label(320) == "smoothgrad samples=50 seed=3"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_method_is_read_back_as_it_was_said(method):
+    for more in ({}, {"layer": "layer3"}, {"window": 32, "stride": 8}, {"baseline": 0.25}, {"samples": 3, "seed": 5}):
+        label = MethodSettings(method=method, **more).label(320)
+        assert MethodSettings.parsed(label).label(320) == label
+
+
+@pytest.mark.parametrize("label", ["", "foo", "gradcam steps=3", "ig steps", "ig steps=x", "ig batch=3", "ig  steps=3"])
+def test_a_method_that_no_command_wrote(label):
+    with pytest.raises(InputError):
+        MethodSettings.parsed(label)

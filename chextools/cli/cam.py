@@ -181,8 +181,20 @@ def command(
     from chextools.plumbing.files import check_folder
     from chextools.plumbing.parallel import default_jobs
     from chextools.records import records
+    from chextools.saliency.settings import MethodSettings
 
-    settings = cam.Settings(method, layer, window, stride, baseline, steps, rule, samples, seed, sign)
+    settings = MethodSettings(
+        method=method,
+        layer=layer,
+        window=window,
+        stride=stride,
+        baseline=baseline,
+        steps=steps,
+        rule=rule,
+        samples=samples,
+        seed=seed,
+        sign=sign,
+    )
     select(checkpoints)  # before torch is imported, which takes seconds
     target = cam.Target(check_folder(output), output_format == "pickles", force, resume)
     items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
