@@ -7,8 +7,25 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.sdist import sdist
 
+from distutils.command.install_data import install_data  # isort: skip - setuptools brings it along
+
 ROOT = Path(__file__).parent
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("chex-*"))
+
+
+class WithCompletion(install_data):
+    """Manual pages as they are, and each shell's completion under the names by which it looks for it."""
+
+    def run(self):
+        super().run()
+        cli = ROOT / "chextools/cli"
+        places = {f"bash-completion/completions/{name}": cli / "completion.bash" for name in COMMANDS}
+        places |= {f"fish/vendor_completions.d/{name}.fish": cli / "completion.fish" for name in COMMANDS}
+        places["zsh/site-functions/_chextools"] = cli / "completion.zsh"
+        for place, source in places.items():
+            target = Path(self.install_dir, "share", place)
+            self.mkpath(str(target.parent))
+            self.outfiles.append(self.copy_file(str(source), str(target))[0])
 
 
 class WholeSdist(sdist):
@@ -32,7 +49,11 @@ setup(
     url="https://doi.org/10.1038/s42256-022-00536-x",  # the study that the commands re-implement
     python_requires=">=3.10",
     packages=find_packages(include=["chextools", "chextools.*"]),
-    package_data={"chextools": ["py.typed"], "chextools.reporting": ["page.css", "page.js"]},
+    package_data={
+        "chextools": ["py.typed"],
+        "chextools.cli": ["completion.*"],
+        "chextools.reporting": ["page.css", "page.js"],
+    },
     install_requires=[
         "click>=8.1",
         "numpy>=1.26",
@@ -66,7 +87,7 @@ setup(
         "console_scripts": [f"{name} = chextools.cli.{name.removeprefix('chex-')}:main" for name in COMMANDS]
     },
     data_files=[(f"share/man/man{n}", sorted(glob(f"man/man{n}/*.{n}", root_dir=ROOT))) for n in (1, 7)],
-    cmdclass={"sdist": WholeSdist},
+    cmdclass={"install_data": WithCompletion, "sdist": WholeSdist},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from chextools import __version__
-from chextools.cli import helptext
+from chextools.cli import completion, helptext
 from chextools.errors import InputError, printable
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
@@ -81,7 +81,7 @@ def run(command: Command) -> NoReturn:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
     try:
-        code = _invoke(command)
+        code = _complete(command) if os.environ.get(completion.ASKED) else _invoke(command)
     except click.UsageError as error:
         code = 2
         _say(program, "error", f"{error.format_message()} (see {program} --help)")
@@ -128,6 +128,13 @@ def _leave_threads(code: int) -> None:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stderr.flush()
         os._exit(code)
+
+
+def _complete(command: Command) -> int:
+    """Answer a shell that asks what may be typed; whatever is wrong with the line so far is no error."""
+    with contextlib.suppress(Exception):
+        completion.answer(command, sys.argv[1:])
+    return 0
 
 
 def _invoke(command: Command) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, completion, options
 from chextools.saliency.methods import METHODS
 
 EXAMPLE = """
@@ -67,9 +67,15 @@ class Baseline(click.ParamType):
     "tasks",
     multiple=True,
     metavar="TASK",
+    shell_complete=completion.task,
     help="Only this task; may be repeated. [default: the study's ten where there are some, else all]",
 )
-@click.option("--layer", metavar="NAME", help="Whose feature maps are explained. [default: the network's last]")
+@click.option(
+    "--layer",
+    metavar="NAME",
+    shell_complete=completion.layer,
+    help="Whose feature maps are explained. [default: the network's last]",
+)
 @click.option(
     "--window",
     type=click.IntRange(1),

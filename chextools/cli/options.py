@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from chextools.cli import completion
 from chextools.metrics.catalogue import MISSING
 
 Decorator = Callable[[Callable], Callable]
@@ -171,7 +172,12 @@ def fail_fast() -> Decorator:
 
 def tasks() -> Decorator:
     return click.option(
-        "--task", "tasks", multiple=True, metavar="TASK", help="Only this task; may be repeated. [default: all]"
+        "--task",
+        "tasks",
+        multiple=True,
+        metavar="TASK",
+        shell_complete=completion.task,
+        help="Only this task; may be repeated. [default: all]",
     )
 
 
@@ -209,6 +215,7 @@ def device() -> Decorator:
         default="auto",
         show_default=True,
         metavar="NAME",
+        shell_complete=completion.words("auto", "cpu", "cuda", "mps"),
         help="Where to compute: auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, completion, options
 
 EXAMPLE = """
 chex-train CheXpert-v1.0/train.csv --valid CheXpert-v1.0/valid.csv -o RUN > log.jsonl
@@ -54,6 +54,7 @@ SHARE = click.FloatRange(0, 1)
     default="densenet121",
     show_default=True,
     metavar="NAME",
+    shell_complete=completion.arch,
     help="Any classification model of torchvision, or timm/NAME.",
 )
 @click.option(

@@ -1,0 +1,23 @@
+#compdef -P chex-*
+# Completion of all chex-* commands in zsh; see chextools(7).
+_chextools() {
+    local -a given names meanings
+    local line
+    given=("${(@Q)words[2,CURRENT]}")
+    for line in "${(@f)$(CHEXTOOLS_COMPLETE=zsh $words[1] "${given[@]}" 2>/dev/null)}"; do
+        [[ -n $line ]] || continue
+        names+=("${line%%$'\t'*}")
+        meanings+=("${line/$'\t'/  -- }")
+    done
+    if (( $#names )); then
+        compadd -U -V chextools -l -d meanings -a names
+    else
+        _files
+    fi
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _chextools "$@"
+else
+    compdef -P _chextools 'chex-*'
+fi
