@@ -16,7 +16,10 @@ from typing import BinaryIO
 
 from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import open_heatmap
+from chextools.inputs import drawn
 from chextools.inputs.inputs import read_all
+from chextools.masks.drawing import KEY
+from chextools.masks.mask import Mask
 from chextools.plumbing.parallel import default_jobs, ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -83,11 +86,23 @@ def _of_tasks(
         if isinstance(item, Located):
             break
     record = seen[-1].record if seen and isinstance(seen[-1], Located) else {}
-    available = set(record.get("outlines", ()))
+    available = {*record.get("outlines", ()), *record.get("masks", ()), *(record[KEY].names if KEY in record else ())}
     if "heatmap" in record and not set(map(canonical, requested)) <= set(CHEXPERT):
         available |= open_heatmap(record["heatmap"]).maps.keys()
     return itertools.chain(seen, items), frozenset(choose(requested, available, "the first record"))
 
 
 def _with_masks(item: Located | Failure, settings: MaskingSettings) -> Located | Failure:
-    return records.applied(lambda record: records.ordered(with_masks(record, settings)), item)
+    return records.applied(lambda record: records.ordered(_masked(record, settings)), item)
+
+
+def _masked(record: dict, settings: MaskingSettings) -> dict:
+    """Masks that are there stay, of the tasks wanted, unless there is what they were made from."""
+    if KEY in record:
+        return drawn.with_masks(record, settings.tasks)
+    if "masks" not in record or "heatmap" in record or "outlines" in record:
+        return with_masks(record, settings)
+    wanted = {task: rle for task, rle in record["masks"].items() if settings.tasks is None or task in settings.tasks}
+    if wanted and not record.get("size"):
+        record["size"] = list(Mask.from_rle(next(iter(wanted.values()))).size)
+    return record | {"masks": wanted}

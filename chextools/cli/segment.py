@@ -24,7 +24,10 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @options.smooth()
 @options.sign()
 @options.tasks()
-@options.output_format(["jsonl", "chexlocalize", "coco"], "Records, the study's JSON by image and task, or COCO.")
+@options.output_format(
+    ["jsonl", "chexlocalize", "coco", "coco-results"],
+    "Records, the study's JSON by image and task, a COCO data set, or results with scores for it.",
+)
 @options.output("the masks")
 @options.force()
 @options.jobs()

@@ -1,89 +1,167 @@
-"""COCO's object-detection JSON as records with masks, and back. https://cocodataset.org/#format-data"""
+"""COCO's object-detection JSON as records, and back. https://cocodataset.org/#format-data
+
+An annotation that cannot be used costs only its own category of its own image.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 
 from chextools.errors import InputError
-from chextools.inputs import inputs
+from chextools.inputs import drawn
+from chextools.masks.drawing import ALONE, Drawing
 from chextools.masks.mask import Mask, union
-from chextools.records.sizes import MAX_PIXELS, check_size
+from chextools.masks.shapes import Box, Painted, Polygon, Shape, draw, outside
+from chextools.records import records
+from chextools.records.records import Failure
+from chextools.records.sizes import check_size, shortened
+from chextools.tasks import CHEXPERT, canonical
+
+log = logging.getLogger(__name__)
 
 
-def records_of(document: object) -> Iterator[dict]:
-    """One record per image. A category without an annotation in an image has an empty mask there.
+def records_of(document: object) -> Iterator[dict | Failure]:
+    """One record per image, and a failure per annotation of an image or category that is not listed.
 
-    The id is the image's "record" key, which `document_of` writes, else that of its file name.
+    A category without an annotation in an image has an empty mask there. An annotation without outline is its box. The
+    id is the image's "record" key, which `document_of` writes, else that of its file name.
     """
     if isinstance(document, list):
         raise InputError("COCO results name neither images nor categories; give the whole data set, with both")
+    images, annotations, categories = (_listed(document, key) for key in ("images", "annotations", "categories"))
     try:
-        names = {c["id"]: str(c["name"]) for c in document["categories"]}
-        images = document["images"]
-        by_image: dict[object, dict[str, list]] = {image["id"]: {} for image in images}
-        for annotation in document.get("annotations", ()):
-            segments = by_image[annotation["image_id"]]
-            segments.setdefault(names[annotation["category_id"]], []).append(annotation["segmentation"])
-        if len(by_image) < len(images):
-            raise InputError("COCO: two images have one id")
+        names = {category["id"]: canonical(str(category["name"])) for category in categories}
+        by_image: dict[object, list[dict]] = {image["id"]: [] for image in images}
     except KeyError as error:
         raise InputError(f"COCO: missing or unknown {error}") from None
-    except (TypeError, AttributeError):
-        raise InputError("COCO: images, annotations and categories must be lists of objects") from None
-    return (_record(image, by_image[image["id"]], names.values()) for image in images)
+    except TypeError:
+        raise InputError("COCO: an id is neither a number nor a string") from None
+    if len(by_image) < len(images):
+        raise InputError("COCO: two images have one id")
+    strangers = []
+    for annotation in annotations:
+        try:
+            names[annotation.get("category_id")]
+            by_image[annotation.get("image_id")].append(annotation)
+        except (KeyError, TypeError):
+            strangers.append(annotation)
+    return _all(images, by_image, names, strangers)
 
 
-def _record(image: dict, segments: dict[str, list], names: Iterable[str]) -> dict:
-    size = [image.get("height"), image.get("width")]
-    path = image.get("file_name")
-    identifier = image.get("record") or (inputs.id_of_path(path) if isinstance(path, str) else path)
-    record = {"id": identifier, "size": size}
+def _listed(document: object, key: str) -> list[dict]:
+    if not isinstance(document, dict) or key not in document:
+        if key == "annotations":
+            return []
+        raise InputError(f"COCO: missing or unknown {key!r}")
+    found = document[key]
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise InputError("COCO: images, annotations and categories must be lists of objects")
+    return found
+
+
+def _all(
+    images: list[dict], by_image: dict[object, list[dict]], names: dict[object, str], strangers: list[dict]
+) -> Iterator[dict | Failure]:
+    boxes = clipped = 0
+    for image in images:
+        try:
+            record, only_boxes, outsiders = _record(image, by_image[image["id"]], names)
+        except InputError as error:
+            yield Failure(f"COCO: image {shortened(image['id'])}", str(error))
+            continue
+        boxes, clipped = boxes + only_boxes, clipped + outsiders
+        yield record
+    for annotation in strangers:
+        what = "image" if _unknown(annotation.get("image_id"), by_image) else "category"
+        yield Failure(
+            f"COCO: annotation {shortened(annotation.get('id'))}",
+            f"{what} {shortened(annotation.get(f'{what}_id'))} is not listed",
+        )
+    if boxes:
+        log.warning("COCO: %d annotations have a box and no outline: rectangles, of kind box", boxes)
+    if clipped:
+        log.warning("COCO: %d outlines reach outside their image: clipped", clipped)
+
+
+def _unknown(key: object, known: dict) -> bool:
     try:
-        height_width = check_size(size)
-        empty = Mask.empty(height_width)
-        masks = {n: union([empty, *(_mask(s, height_width) for s in segments.get(n, ()))]) for n in names}
+        return key not in known
+    except TypeError:
+        return True
+
+
+def _record(image: dict, annotations: list[dict], names: dict[object, str]) -> tuple[dict, int, int]:
+    """An image's record; how many annotations are boxes alone; how many shapes reach outside."""
+    path = image.get("file_name")
+    identifier = image.get("record") or (drawn.id_of_image(path) if isinstance(path, str) else path)
+    record = {"id": identifier, "size": [image.get("height"), image.get("width")]}
+    tasks = tuple(dict.fromkeys(names.values()))
+    try:
+        size = check_size(record["size"])
     except InputError as error:
-        return record | {"failed": {n: str(error) for n in names}}
-    return record | {"masks": {n: mask.to_rle() for n, mask in masks.items()}}
+        return record | {"failed": {task: str(error) for task in tasks}}, 0, 0
+    shapes: dict[str, list[Shape]] = {}
+    failed: dict[str, str] = {}
+    boxes = clipped = 0
+    for annotation in annotations:
+        task = names[annotation["category_id"]]
+        try:
+            parts = _shapes(annotation, size)
+            mask = union(draw(parts, size))
+        except InputError as error:
+            failed[task] = f"annotation {shortened(annotation.get('id'))}: {error}"
+            continue
+        clipped += any(outside(part, size) > 1 for part in parts)
+        is_box = isinstance(parts[0], Box)
+        boxes += is_box
+        shapes.setdefault(task, []).append(parts[0] if is_box else Painted(mask))
+    drawing = Drawing(readers={ALONE: shapes}, size=size, tasks=tasks)
+    return drawn.with_masks(drawn.record_of(identifier, drawing, failed=failed)), boxes, clipped
 
 
-def _mask(segmentation: object, size: tuple[int, int]) -> Mask:
-    """One annotation's mask: RLE as it is, polygons as COCO's own library rasterises them."""
+def _shapes(annotation: dict, size: tuple[int, int]) -> list[Shape]:
+    """An annotation's shapes: RLE as it is, polygons as COCO's own library draws them, else its box."""
+    segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
         mask = Mask.from_rle(segmentation)
         if mask.size != size:
             raise InputError(f"a mask of size {list(mask.size)} in an image of {list(size)}")
-        return mask
-    from pycocotools import mask as cocomask
-
-    height, width = size
-    polygons = segmentation if isinstance(segmentation, list) else []
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        return [Painted(mask)]
+    if segmentation is None or segmentation == []:
+        box = annotation.get("bbox")
+        if not isinstance(box, list) or len(box) != 4:
+            raise InputError("neither a segmentation nor a box [x, y, width, height]")
+        return [Box.of(*box)]
+    if not isinstance(segmentation, list):
+        raise InputError("a COCO segmentation must be RLE or a list of polygons")
+    polygons: list[Shape] = []
+    for flat in segmentation:
+        if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
             raise InputError("a COCO polygon must be a flat list of at least three x, y pairs")
-        if not all(isinstance(v, (int, float)) and -MAX_PIXELS < v < MAX_PIXELS for v in polygon):
-            raise InputError("a COCO polygon must hold numbers")
-        # pycocotools allocates by the outline's length: keep it inside the image.
-        if not all(-1 <= v <= limit + 1 for i, v in enumerate(polygon) for limit in [height if i % 2 else width]):
-            raise InputError("a COCO polygon leaves the image")
-    if not polygons:
-        raise InputError("a COCO segmentation is empty")
-    return Mask.from_rle(cocomask.merge(cocomask.frPyObjects(polygons, height, width)) | {"size": list(size)})
+        polygons.append(Polygon.of([list(pair) for pair in zip(flat[0::2], flat[1::2])], as_coco=True))
+    return polygons
 
 
-def document_of(records: Iterable[dict]) -> dict:
-    """A COCO data set of records with masks; an empty mask has no annotation."""
+def document_of(found: Iterable[dict]) -> dict:
+    """A COCO data set of records with masks; an empty mask has no annotation.
+
+    No annotation is a crowd: COCOeval, detectron2 and mmdetection leave crowds out. An image's number comes from its id
+    alone, and a category's, of CheXpert's tasks, from its name, so that results of other runs fit (`results_of`).
+    """
     images, annotations, categories = [], [], {}
-    for number, record in enumerate(records, 1):
+    for record in found:
         height, width = record["size"]
         name = record.get("image") or record["id"]
+        number = number_of(record["id"])
         images.append({"id": number, "file_name": name, "height": height, "width": width, "record": record["id"]})
         for task, rle in record.get("masks", {}).items():
-            category = categories.setdefault(task, len(categories) + 1)
+            category = categories.setdefault(task, category_of(task))
             mask = Mask.from_rle(rle)
             if mask.area:
                 annotations.append(
-                    {"id": len(annotations) + 1, "image_id": number, "category_id": category, "iscrowd": 1}
+                    {"id": len(annotations) + 1, "image_id": number, "category_id": category, "iscrowd": 0}
                     | {"segmentation": rle, "area": mask.area, "bbox": mask.box()}
                 )
     return {
@@ -91,3 +169,36 @@ def document_of(records: Iterable[dict]) -> dict:
         "annotations": annotations,
         "categories": [{"id": number, "name": task} for task, number in categories.items()],
     }
+
+
+def results_of(found: Iterable[dict]) -> Iterator[dict]:
+    """COCO results of records with masks and scores, for `loadRes` beside a data set of `document_of`.
+
+    Raises InputError for a mask without a score, by which COCOeval orders.
+    """
+    for record in found:
+        for task, rle in record.get("masks", {}).items():
+            mask = Mask.from_rle(rle)
+            if not mask.area:
+                continue
+            score = records.number(record.get("scores", {}).get(task), "scores")
+            if score != score:
+                raise InputError(f"{record['id']}: {task}: no score, by which COCOeval orders")
+            yield {
+                "image_id": number_of(record["id"]),
+                "category_id": category_of(task),
+                "segmentation": rle,
+                "bbox": mask.box(),
+                "score": score,
+            }
+
+
+def number_of(identifier: str) -> int:
+    """An image's number in COCO: below 2^52, so that also readers that know only floats keep it."""
+    digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") >> 12 or 1
+
+
+def category_of(task: str) -> int:
+    """A task's number in COCO: 1 to 14 of CheXpert's, any other from its name."""
+    return CHEXPERT.index(task) + 1 if task in CHEXPERT else (number_of(task) >> 22) + len(CHEXPERT) + 1

@@ -188,6 +188,9 @@ def _read_folder(path: str) -> Iterator[Located | Failure]:
 
 def _located(name: str, items) -> Iterator[Located | Failure]:
     for record in items:
+        if isinstance(record, Failure):
+            yield Failure(f"{name}: {record.where}", record.reason)
+            continue
         where = f"{name}: {record.get('id')}"
         try:
             yield Located(where, records.checked(record))

@@ -33,6 +33,9 @@ KEYS = (
     "method",
     "model",
     "masks",
+    "kind",
+    "instances",
+    "readers",
     "failed",
 )
 

@@ -1,0 +1,106 @@
+"""What was drawn on one image, by one reader or several, before it becomes masks: that needs the image's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from chextools.errors import InputError
+from chextools.masks.consensus import consensus
+from chextools.masks.mask import Mask, union
+from chextools.masks.shapes import Box, Painted, Runs, Shape, Size, draw
+
+KEY = "drawing"  # of a record, in memory: never written
+ALONE = ""  # the reader of a file that names none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What was drawn on one image.
+
+    readers: shapes by reader and task. A reader who read the image and drew nothing has no task.
+    size: (height, width) of the image in which the coordinates are; None where the file does not say.
+    tasks: for which every reader looked, so that what is not drawn is an empty mask; any other is not known.
+    is_assumed: whether the size is only that of the data set's images as they are published.
+    is_scaled: whether it is drawn into images of other sizes, by scaling.
+    rule: how readers' masks become one (`consensus.RULES`).
+    """
+
+    readers: Mapping[str, Mapping[str, Sequence[Shape]]]
+    size: Size | None = None
+    tasks: tuple[str, ...] = ()
+    is_assumed: bool = False
+    is_scaled: bool = False
+    rule: str = "majority"
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks of which something is known, in order of appearance."""
+        drawn = (task for by_task in self.readers.values() for task in by_task)
+        return list(dict.fromkeys([*drawn, *self.tasks]))
+
+    def is_of_boxes(self, task: str) -> bool:
+        """Whether all that was drawn of a task are boxes."""
+        shapes = [shape for by_task in self.readers.values() for shape in by_task.get(task, ())]
+        return bool(shapes) and all(isinstance(shape, Box) for shape in shapes)
+
+    def count(self, task: str) -> int | None:
+        """How many boxes and outlines a reader drew; None of several readers, and of painted pixels."""
+        shapes = [shape for by_task in self.readers.values() for shape in by_task.get(task, ())]
+        if len(self.readers) > 1 or any(isinstance(shape, (Painted, Runs)) for shape in shapes):
+            return None
+        return len(shapes)
+
+    def of_size(self, size: Size | None, *, given: bool = False) -> Drawing:
+        """The same drawing, its coordinates in an image of this size; `given` where the user says so."""
+        if size is None or (self.size is not None and not self.is_assumed):
+            return replace(self, is_scaled=self.is_scaled or given)
+        return replace(self, size=size, is_scaled=given)
+
+    def mask(self, task: str, size: Size | None = None) -> Mask | None:
+        """All readers' mask of a task, in an image of this size; None for its own. None of a task not looked for.
+
+        Raises InputError where no size is known, or it is another, and for shapes that cannot be drawn.
+        """
+        if task not in self.names:
+            return None
+        found = self.by_reader(task, size)
+        return consensus(list(found.values()), self.rule)
+
+    def by_reader(self, task: str, size: Size | None = None) -> dict[str, Mask]:
+        """Each reader's mask of a task; see `mask`."""
+        into = self._into(size, task)
+        return {
+            reader: union([Mask.empty(into), *draw(by_task.get(task, ()), into, self.size)])
+            for reader, by_task in self.readers.items()
+        }
+
+    def _into(self, size: Size | None, task: str) -> Size:
+        into = size or self.size
+        if into is None:
+            raise InputError("the file does not say the image's size, and nor does anything else: give --truth-size")
+        if self.size and into != self.size and not self.is_scaled:
+            what = "boxes" if self.is_of_boxes(task) else "truth"
+            raise InputError(
+                f"the {what} are in an image of {self.size[0]} x {self.size[1]}, this one has {into[0]} x {into[1]}: "
+                f"--truth-size {self.size[0]}x{self.size[1]} scales them"
+            )
+        return into
+
+
+def kind_of(drawing: Drawing, tasks: Sequence[str]) -> str | dict[str, str] | None:
+    """A record's "kind": "box" where all that was drawn are boxes, by task where only some are, None where none is."""
+    drawn = [task for task in tasks if any(by_task.get(task) for by_task in drawing.readers.values())]
+    boxes = [task for task in drawn if drawing.is_of_boxes(task)]
+    if not boxes:
+        return None
+    return "box" if len(boxes) == len(drawn) else dict.fromkeys(boxes, "box")
+
+
+def is_box(record: Mapping, task: str) -> bool:
+    """Whether a record's mask of a task is made of boxes."""
+    if isinstance(record.get(KEY), Drawing):
+        return record[KEY].is_of_boxes(task)
+    kind = record.get("kind")
+    return kind == "box" or (isinstance(kind, Mapping) and kind.get(task) == "box")
