@@ -143,7 +143,7 @@ def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = N
         name = "stdin" if source == "-" else source
         with inputs.open_source(source, stdin) as stream:
             if inputs.is_json(stream, name):
-                items = (_checked_results(item) for item in inputs.objects(stream, name))
+                items: Iterator[Located | Failure] = map(_checked_results, inputs.objects(stream, name))
             else:
                 items = _study_results(stream, name, metric)
             for item in items:
@@ -251,7 +251,7 @@ def _study_features(folder: str) -> Iterator[Located | Failure]:
     rows: dict[tuple[str, str], dict] = {}
     for file, feature in study_csv.FEATURES_FILES.items():
         path = os.path.join(folder, file)
-        with inputs.open_source(path, None) as stream:
+        with inputs.open_input(path) as stream:
             for item in study_csv.read_by_cxr(stream, path):
                 if isinstance(item, Failure):
                     yield item

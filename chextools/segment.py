@@ -64,8 +64,8 @@ def run(
     settings, tally = settings or SegmentationSettings(), tally or Tally()
     threshold = thresholds.threshold_of(settings.threshold)
     cutoffs = thresholds.read_cutoffs(settings.cutoff) if settings.cutoff else {}
-    items = records.select_shard(read_all(inputs, stdin or sys.stdin.buffer), settings.shard)
-    items, wanted = _of_tasks(items, settings.tasks)
+    everything = records.select_shard(read_all(inputs, stdin or sys.stdin.buffer), settings.shard)
+    items, wanted = _of_tasks(everything, settings.tasks)
     masking = MaskingSettings(
         threshold=threshold, cutoffs=cutoffs, smooth=settings.smooth, sign=settings.sign, tasks=wanted
     )

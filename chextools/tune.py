@@ -211,12 +211,14 @@ def _at_cutoffs(record: dict, truth: dict | None, settings: TuningSettings) -> T
             if scores.get(task) is None:
                 raise InputError("no score to compare with cutoffs")
             score, mask = records.number(scores[task], "scores"), mask_of(record, task)
+            assert mask is not None  # it is among the record's
             true = mask_of(truth, task) or Mask.empty(mask.size)
             if mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             kept = score > grid
             both = np.where(kept, intersection(mask, true), 0)
-            values[task] = OBJECTIVES_OF[settings.objective](both, np.where(kept, mask.area, 0), true.area, "full")
+            area = np.where(kept, mask.area, 0)
+            values[task] = OBJECTIVES_OF[settings.objective](both, area, np.array(true.area), "full")
         except InputError as error:
             failed[task] = str(error)
     failed = {task: reason for task, reason in failed.items() if task in settings.tasks}
@@ -281,8 +283,8 @@ def _tuning(rows: Sequence[Tried], truth: Truth | None, settings: TuningSettings
     rows = sorted(rows, key=lambda row: row.id)
     if truth is not None and settings.purpose != "score":
         _compare_ids(rows, truth, settings)
-    if settings.purpose == "threshold":
-        rows = [row for row in rows if row.id in truth.records]
+        if settings.purpose == "threshold":
+            rows = [row for row in rows if row.id in truth.records]
     result = Tuning([], [])
     for task in _available(rows, settings):
         choose = _choose_score if settings.purpose == "score" else _choose_on_grid
@@ -351,7 +353,7 @@ def _choose_on_grid(task: str, rows: Sequence[Tried], settings: TuningSettings) 
     lower, upper, count = bootstrap.interval(picks)
     k = max(int(best[0]), 0)
     key, objective = settings.key, settings.objective
-    row = {key: _plain(grid[k]), objective: float(means[k]), "n": int(n[k])}
+    row: dict = {key: _plain(grid[k]), objective: float(means[k]), "n": int(n[k])}
     row |= {"lower": _plain(lower), "upper": _plain(upper), "replicates": count}
     defined = int((~np.isnan(table)).any(axis=1).sum())
     failed = [row.failed[task] for row in rows if task in row.failed]

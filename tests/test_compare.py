@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from chextools import compare
-from chextools.metrics import bootstrap
+from chextools.comparison import differences
+from chextools.metrics import bootstrap, paired
 from chextools.tasks import STUDY
 
 NAMES = {"iou": ("iou", "miou"), "hit": ("hitmiss", "hitrate")}
@@ -68,9 +70,18 @@ def test_per_image_results_give_the_replicates_of_the_study(cli, oracle, metric)
     images = by_task(cli("chex-compare", *study_files(oracle, metric, "results")).out)
     assert list(images) == list(replicated)
     for task, row in images.items():
-        keys = ("pred", "ref", "pct_decrease", "replicates") + (("lower", "upper") if row["n"] > 1 else ())
+        keys = ("pred", "ref", "pct_decrease", "replicates")
         assert {key: row[key] for key in keys} == {key: replicated[task][key] for key in keys}
         assert (row["paired"], replicated[task]["paired"]) == ("cxr", "replicate")
+    tables = [
+        list(
+            csv.DictReader(cli("chex-compare", *study_files(oracle, metric, kind), "--format", "csv").out.splitlines())
+        )
+        for kind in ("bootstrap_results", "results")
+    ]
+    for theirs, ours in zip(*tables):
+        if images[ours[""]]["n"] > 1:
+            assert ours == theirs  # bounds, too
 
 
 def test_results_of_chex_eval_compare_like_the_study_files(cli, small, tmp_path):
@@ -134,15 +145,15 @@ def test_a_constant_difference_by_hand(world):
     row = by_task(world(pred, ref, "--replicates", 999).out)["A"]
     assert row["pct_decrease"] == row["lower"] == row["upper"] == pytest.approx(50)
     assert row["difference_lower"] < row["difference"] < row["difference_upper"] < 0
-    assert row["difference"] == pytest.approx(row["pred"] - row["ref"])
+    assert row["difference"] == pytest.approx(-0.25)
     assert row["p"] == row["p_holm"] == 1 / 8  # all four differ one way: what flipping their signs could give
     assert (row["n"], row["n_pred"], row["n_ref"]) == (4, 4, 4) and "note" not in row
 
 
 def test_few_cxrs_prove_little_and_many_do(world):
-    for n, expected in ((2, 1 / 2), (5, 1 / 16), (12, 2 / 1000)):
+    for n, expected in ((2, 1 / 2), (5, 1 / 16), (12, 2**-11), (14, 2**-13), (20, 1 / 100001)):
         pred, ref = (of(**{f"i{k:02}": (1 + k) * scale for k in range(n)}) for scale in (0.01, 0.02))
-        assert by_task(world(pred, ref, "--replicates", 999).out)["A"]["p"] == expected
+        assert by_task(world(pred, ref).out)["A"]["p"] == pytest.approx(expected)
 
 
 def test_equal_results_do_not_differ(world):
@@ -213,10 +224,12 @@ def test_a_reference_of_zero_has_no_percentage(world):
     assert result.code == 0
 
 
-def test_replicates_with_a_reference_of_zero_have_no_lower_bound(world):
-    row = by_task(world(of(a=1, b=1), of(a=0, b=1)).out)["A"]
+def test_replicates_with_a_reference_of_zero_have_no_lower_bound(cli, tmp_path):
+    (tmp_path / "iou_p.csv").write_text("Edema\n0.1\n0.1\n0.2\n")
+    (tmp_path / "iou_r.csv").write_text("Edema\n0\n0.1\n0.2\n")
+    row = by_task(cli("chex-compare", tmp_path / "iou_p.csv", tmp_path / "iou_r.csv").out)["Edema"]
     assert row["lower"] is None and row["upper"] == 0
-    assert row["reason"].startswith("the mean of REF is 0 in 2") and row["reason"].endswith("no lower bound")
+    assert row["reason"].startswith("the mean of REF is 0 in 1") and row["reason"].endswith("no lower bound")
 
 
 def test_one_cxr_has_no_interval(world):
@@ -244,24 +257,79 @@ def test_rows_descend_and_equals_keep_the_study_order_of_its_tables(world):
 
 
 def test_p_value_by_hand():
-    assert compare.p_value(np.array([-3.0, -2, -1, 1])) == 2 * 2 / 5
-    assert compare.p_value(np.array([-1.0, -1, -1, np.nan])) == 2 / 4
-    assert compare.p_value(np.zeros(9)) == 1
-    assert compare.p_value(np.array([np.nan])) is None
+    assert differences.p_value(np.array([-3.0, -2, -1, 1])) == 2 * 2 / 5
+    assert differences.p_value(np.array([-1.0, -1, -1, np.nan])) == 2 / 4
+    assert differences.p_value(np.zeros(9)) == 1
+    assert differences.p_value(np.array([np.nan])) is None
+
+
+def test_signs_are_flipped_by_cxr_in_every_way(world):
+    """All 2^n ways, enumerated the long way."""
+    rng = np.random.default_rng(3)
+    pred, ref = rng.random(7), rng.random(7) + 0.2
+    named = [of(**{f"i{k}": float(v) for k, v in enumerate(side)}) for side in (pred, ref)]
+    d = pred - ref
+    ways = [abs(sum(s * v for s, v in zip(signs, d))) for signs in itertools.product((1, -1), repeat=7)]
+    expected = np.mean(np.array(ways) >= abs(d.sum()) - 1e-12)
+    row = by_task(world(*named).out)["A"]
+    assert row["p"] == pytest.approx(expected) and row["test"] == "sign-flip"
+    error = d.std(ddof=1) / 7**0.5
+    assert row["difference_upper"] - row["difference"] == pytest.approx(stats.t.ppf(0.975, 6) * error)
+
+
+def test_patients_are_one(world):
+    """Four CXRs of two patients: four ways to flip signs, not 16."""
+    names = ("patient1_a", "patient1_b", "patient2_a", "patient2_b")
+    pred, ref = (of(**dict.fromkeys(names, value)) for value in (0.1, 0.3))
+    pred["patient1_a"]["A"] = 0.2
+    by_cxr, by_patient = (by_task(world(pred, ref, "--resample", kind).out)["A"] for kind in ("cxr", "patient"))
+    assert (by_cxr["p"], by_patient["p"], by_patient["patients"]) == (1 / 8, 1 / 2, 2)
+    assert by_patient["paired"] == "patient" and "patients" not in by_cxr
+
+
+def test_a_margin_by_hand(world):
+    """The two one-sided tests of Student's t, written out."""
+    d = np.array([0.01, -0.02, 0.03, 0.0, 0.02, -0.01])
+    pred, ref = (of(**{f"i{k}": 0.5 + v for k, v in enumerate(values.tolist())}) for values in (d, 0 * d))
+    row = by_task(world(pred, ref, "--margin", 0.05).out)["A"]
+    error = d.std(ddof=1) / 6**0.5
+    below, above = (stats.t.sf(distance / error, 5) for distance in (d.mean() + 0.05, 0.05 - d.mean()))
+    assert row["margin"] == 0.05
+    assert row["p_noninferior"] == pytest.approx(below)
+    assert row["p_equivalent"] == pytest.approx(max(below, above)) and row["p_equivalent"] < 0.01
+    assert "margin" not in by_task(world(pred, ref).out)["A"]
+
+
+def test_hits_that_always_agree_prove_no_equivalence(world):
+    """Ten CXRs that both hit: the difference is 0, but its interval is not, and a tenth would not show."""
+    hits = {f"i{k}": {"A": 1} for k in range(10)}
+    row = by_task(world(hits, hits, "--margin", 0.1).out)["A"]
+    assert row["p"] == 1 and row["difference"] == 0
+    assert row["difference_lower"] < -0.1 and row["difference_upper"] > 0.1 and row["p_equivalent"] > 0.05
+
+
+def test_any_metric_by_cxr_compares(cli, tmp_path):
+    for name, shift in (("p", 0.0), ("r", 0.1)):
+        lines = [json.dumps({"id": f"i{k}", "energy": {"Edema": 0.1 * k + shift}}) + "\n" for k in range(6)]
+        (tmp_path / name).write_text("".join(lines))
+    row = by_task(cli("chex-compare", tmp_path / "p", tmp_path / "r").out)["Edema"]
+    assert row["metric"] == "energy" and row["difference"] == pytest.approx(-0.1)
+    result = cli("chex-compare", tmp_path / "p", tmp_path / "r", "--metric", "energy", "--format", "csv")
+    assert result.code == 2 and "the study's file of iou or hit" in result.err
 
 
 def test_p_values_are_uniform_where_there_is_no_difference():
     """Of 400 data sets without a difference about a twentieth has p < 0.05: at most 9% at this size."""
     rng = np.random.default_rng(0)
-    p = [compare.p_value(bootstrap.means(rng.standard_normal((40, 1)), 400, seed)[:, 0]) for seed in range(400)]
+    p = [differences.p_value(bootstrap.means(rng.standard_normal((40, 1)), 400, seed)[:, 0]) for seed in range(400)]
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
     assert 0.4 < np.mean(p) < 0.6
 
 
 def test_holm_by_hand():
     """The example of R's p.adjust: 0.01, 0.02, 0.03, 0.005 become 0.03, 0.04, 0.04, 0.02."""
-    assert compare.holm([0.01, 0.02, None, 0.03, 0.005]) == pytest.approx([0.03, 0.04, None, 0.04, 0.02])
-    assert compare.holm([0.6, 0.7]) == [1.0, 1.0]
+    assert paired.holm([0.01, 0.02, None, 0.03, 0.005]) == pytest.approx([0.03, 0.04, None, 0.04, 0.02])
+    assert paired.holm([0.6, 0.7]) == [1.0, 1.0]
 
 
 # Input

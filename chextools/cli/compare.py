@@ -5,11 +5,14 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.metrics.catalogue import COMPARED, LIKENESS, RESAMPLED, STUDY
 
 EXAMPLE = """
 chex-eval masks.jsonl --truth gt.json --metric iou --per-image model.jsonl
 chex-eval human_masks.json --truth gt.json --metric iou --per-image human.jsonl
-chex-compare model.jsonl human.jsonl --format table
+chex-compare model.jsonl human.jsonl --margin 0.05 --format table
+chex-compare ours.jsonl theirs.jsonl --metric auroc
+chex-compare maps_seed0 maps_seed1 --metric ssim
 """
 
 COLUMNS = (
@@ -25,35 +28,83 @@ COLUMNS = (
     "difference_upper",
     "p",
     "p_holm",
+    "margin",
+    "p_noninferior",
+    "p_equivalent",
+    "mean",
     "n",
     "n_pred",
     "n_ref",
+    "positives",
+    "patients",
     "failed",
     "note",
     "reason",
 )
 
 
+# Options that mean something for some metrics only
+MEANT_FOR = {"truth": ("auroc",), "uncertain": ("auroc",), "missing": ("auroc",), "sign": LIKENESS, "jobs": LIKENESS}
+
+
 @base.command("chex-compare", EXAMPLE)
 @options.inputs("[PRED] REF")
 @click.option(
     "--metric",
-    type=click.Choice(["iou", "hit"]),
-    help="What to compare. [default: what the file's name begins with, else the only one in it]",
+    type=click.Choice(COMPARED),
+    help="What to compare: a metric of chex-eval by CXR; auroc of two files with scores; ssim or spearman of two sets "
+    "of heatmaps. [default: what the file's name begins with, else the only one in it]",
 )
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="Test, too, whether PRED is worse than REF by less than M, and whether they differ by less.",
+)
+@click.option(
+    "--resample",
+    type=click.Choice(RESAMPLED),
+    default="cxr",
+    show_default=True,
+    help="What is drawn, and whose signs are flipped, as one.",
+)
+@click.option("--truth", metavar="GT", help="Labels for auroc, a CSV or records, instead of PRED's own.")
+@options.uncertain("for auroc")
+@options.missing("for auroc")
+@options.sign()
 @options.replicates()
 @options.seed()
 @options.tasks()
 @options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, the study's CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
+@options.jobs()
 @options.fail_fast()
-def command(inputs, metric, replicates, seed, tasks, output_format, output, force, fail_fast):
+@click.pass_context
+def command(
+    context,
+    inputs,
+    metric,
+    margin,
+    resample,
+    truth,
+    uncertain,
+    missing,
+    sign,
+    replicates,
+    seed,
+    tasks,
+    output_format,
+    output,
+    force,
+    jobs,
+    fail_fast,
+):
     """Compare one result with another, such as a model with a human benchmark: percentage decrease and paired test.
 
-    PRED (- or nothing for stdin) and REF: both per-image results, or both replicates, of chex-eval or the study's CSV.
-    Per-image results are resampled jointly, paired by CXR. Writes a row per task, the greatest decrease first, and one
-    for the average.
+    PRED (- or nothing for stdin) and REF: both per-image results, or both replicates, of chex-eval or the study's CSV;
+    records with scores; or records or folders of heatmaps. CXRs are paired by id. Writes a row per task, the greatest
+    decrease first, and one for the average.
     """
     if not 1 <= len(inputs) <= 2:
         raise click.UsageError("expected [PRED] REF")
@@ -62,24 +113,44 @@ def command(inputs, metric, replicates, seed, tasks, output_format, output, forc
     if inputs == ("-", "-"):
         raise click.UsageError("PRED and REF cannot both be stdin")
 
+    _check(base.given(context), metric, output_format)
+    if truth == "-" and "-" in inputs:
+        raise click.UsageError("only one input can be stdin")
+
     from chextools import compare
     from chextools.plumbing import files
     from chextools.results import tables
 
-    if output:
-        files.check_target(output, force)
+    files.check_targets((output,), force)
+    settings = compare.ComparisonSettings(
+        metric=metric,
+        tasks=tasks,
+        margin=margin,
+        truth=truth,
+        uncertain=uncertain,
+        missing=missing,
+        sign=sign,
+        replicates=replicates,
+        seed=seed,
+        resample=resample,
+        jobs=jobs,
+    )
     tally = base.tally(fail_fast)
-    # The second is opened first, so that a slip in its name shows before stdin is waited for
-    ref, pred = (compare.read(source, base.stdin(), metric) for source in inputs[::-1])
-    for _ in tally.passing(pred.failures + ref.failures):
-        pass
-    rows = compare.compare(pred, ref, compare.Settings(tuple(tasks), replicates, seed))
+    result = compare.run(inputs, settings, stdin=base.stdin(), tally=tally)
     with base.output(output, force) as write:
-        if output_format == "csv":
-            write(compare.study_text(rows))
-        else:
-            write(tables.write(rows, output_format, COLUMNS))
+        write(result.study_csv if output_format == "csv" else tables.write(result.rows, output_format, COLUMNS))
     tally.finish()
+
+
+def _check(given: set[str], metric: str | None, output_format: str) -> None:
+    """Refuse options that mean nothing with this metric."""
+    for name, metrics in MEANT_FOR.items():
+        if name in given and metric not in metrics:
+            raise click.UsageError(f"--{name} is for --metric {' or '.join(metrics)}")
+    if metric in LIKENESS and "margin" in given:
+        raise click.UsageError("--margin is for differences")
+    if output_format == "csv" and metric not in (None, *STUDY):
+        raise click.UsageError(f"--format csv is the study's file of {' or '.join(STUDY)}")
 
 
 def main() -> None:

@@ -5,15 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import (
-    AT_THRESHOLD,
-    CLASSIFICATION,
-    LESION_RULES,
-    LOCALISATION,
-    RESAMPLED,
-    SLICES,
-    UNCERTAIN,
-)
+from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, RESAMPLED, SLICES
 
 EXAMPLE = """
 chex-segment gradcam_maps_val | chex-eval --truth gt_segmentations_val.json --format table
@@ -123,13 +115,7 @@ COLUMNS = (
     help="Scores from which on a CXR counts as positive, for "
     "sensitivity and specificity: one for all tasks, or chex-tune's rows from another set.",
 )
-@click.option(
-    "--uncertain",
-    type=click.Choice(UNCERTAIN),
-    default="ignore",
-    show_default=True,
-    help="What uncertain labels count as, for metrics of scores.",
-)
+@options.uncertain("for metrics of scores")
 @options.missing("for metrics of scores")
 @click.option(
     "--shortcut",

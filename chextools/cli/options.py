@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from chextools.cli import completion
-from chextools.metrics.catalogue import MISSING
+from chextools.metrics.catalogue import MISSING, UNCERTAIN
 
 Decorator = Callable[[Callable], Callable]
 
@@ -150,6 +150,16 @@ def sign() -> Decorator:
         type=click.Choice(["positive", "abs", "raw"]),
         help="Which evidence counts in a signed heatmap. [default: what the record or heatmap says, else positive, raw "
         "for the study's pickles]",
+    )
+
+
+def uncertain(where: str) -> Decorator:
+    return click.option(
+        "--uncertain",
+        type=click.Choice(UNCERTAIN),
+        default="ignore",
+        show_default=True,
+        help=f"What uncertain labels count as, {where}.",
     )
 
 

@@ -125,7 +125,7 @@ def evaluation_of(
     rows = sorted(rows, key=lambda row: row.id)
     names = sorted(choose(settings.tasks, {task for row in rows for task in row.scores}, "the input"))
     scored = np.array([[row.scores.get(t, np.nan) for t in names] for row in rows])
-    labels = _labels(rows, names, settings)
+    labels = labels_of(rows, names, settings.uncertain, settings.missing)
     _warn(rows, names, scored, labels)
     at = thresholds_of(settings.score_threshold)
     by_task = [at.get(task) if isinstance(at, Mapping) else at for task in names]
@@ -160,8 +160,8 @@ def _times(patients: Sequence[str], settings: EvaluationSettings) -> Iterator[np
             yield (times[:, groups[0]] if groups else times).astype(np.float64)
 
 
-def _labels(rows: Sequence[Scored], names: Sequence[str], settings: EvaluationSettings) -> np.ndarray:
-    """1 positive, 0 negative, NaN left out: float64 [n, K].
+def labels_of(rows: Sequence[Scored], names: Sequence[str], uncertain: str, missing: str | None) -> np.ndarray:
+    """1 positive, 0 negative, NaN left out: float64 [n, K]; `uncertain` and `missing` as in `EvaluationSettings`.
 
     Blank labels are as in chex-train: they count where the task has a label anywhere, of CXRs that have labels at all.
     """
@@ -170,14 +170,14 @@ def _labels(rows: Sequence[Scored], names: Sequence[str], settings: EvaluationSe
         known = [None if row.labels is None else row.labels.get(task) for row in rows]
         if all(label is None for label in known):
             continue
-        blank = 0.0 if (settings.missing or blank_means(task)) == "negative" else np.nan
+        blank = 0.0 if (missing or blank_means(task)) == "negative" else np.nan
         counted = 0
         for i, (row, label) in enumerate(zip(rows, known)):
             if label is None and row.labels is not None and task in row.scores and task not in row.failed:
                 table[i, k] = blank
                 counted += blank == 0
             elif label is not None and task not in row.failed:
-                table[i, k] = _POSITIVE[settings.uncertain] if label == -1 else label
+                table[i, k] = _POSITIVE[uncertain] if label == -1 else label
         if counted:
             log.info("%s: blank in %d CXRs, counted as negative (--missing)", task, counted)
     return table

@@ -84,7 +84,7 @@ def _say_lacking(
     if left:
         log.warning("%s: no prediction of %s: left out", " and ".join(sorted(metrics)), ", ".join(left))
     predicted = [row for row in rows if row.has_prediction]
-    for k in np.flatnonzero(kept):
+    for k in np.flatnonzero(kept).tolist():
         lacking = [row.id for row in predicted if (row.lacks_mask[k] if of_masks else row.points[k] == 0)]
         if lacking:
             fate = "no mask, counted as empty" if of_masks else "no heatmap, counted as missed"

@@ -96,8 +96,10 @@ LOCALISATION: Mapping[str, Metric] = {
 CLASSIFICATION = ("auroc", "auprc", "brier", "ece", "sensitivity", "specificity", "shortcut")
 AT_THRESHOLD = ("sensitivity", "specificity")  # of a score
 
-# Those with a value per CXR that the study has, and with a name in its files
-STUDY = ("iou", "hit")
+PER_IMAGE = tuple(name for name, m in LOCALISATION.items() if not m.counts and name not in ("pixel", "count"))
+STUDY = ("iou", "hit")  # those of them that the study has, with a name in its files
+LIKENESS = ("ssim", "spearman")  # of two heatmaps
+COMPARED = (*PER_IMAGE, "auroc", *LIKENESS)
 
 SLICES = ("positive", "full")
 RESAMPLED = ("cxr", "patient")

@@ -6,7 +6,7 @@ tests/metrics/test_levels.py simulates what is claimed here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ def sign_flip(contributions: np.ndarray, seed: int = 0, is_binary: bool = False)
     return np.minimum(p, 1.0)
 
 
-def _signs(n: int, seed: int):
+def _signs(n: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks of random signs, float64 [rows, n]; together `DRAWS` rows."""
     random = np.random.default_rng(seed)
     rows = max(1, _BLOCK // n)
@@ -95,7 +95,8 @@ def _two_sided_normal(contributions: np.ndarray) -> float:
 class Difference:
     """pred - ref of one task, or of the mean over tasks, and 100 (ref - pred) / ref.
 
-    error: of the difference, by the jackknife over clusters; freedom: of Student's t, infinite for hits.
+    error: of the difference, by the jackknife over clusters. freedom: of Student's t; infinite for the normal.
+    shift: of the interval's middle from the value, where it has one.
     decrease: the percentage and its interval; NaN where undefined. clusters: with a value on both sides.
     """
 
@@ -105,18 +106,20 @@ class Difference:
     decrease: tuple[float, float, float]
     clusters: int
     p: float
+    shift: float = 0.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         half = _quantile(self.freedom, confidence) * self.error
-        return self.value - half, self.value + half
+        middle = self.value + self.shift
+        return middle - half, middle + half
 
     def noninferior(self, margin: float) -> float:
         """One-sided p-value of pred being worse than ref by the margin or more."""
-        return self._beyond(self.value + margin)
+        return self._beyond(self.value + self.shift + margin)
 
     def equivalent(self, margin: float) -> float:
         """The greater p-value of the two one-sided tests that pred and ref differ by the margin or more (TOST)."""
-        return max(self._beyond(self.value + margin), self._beyond(margin - self.value))
+        return max(self._beyond(self.value + self.shift + margin), self._beyond(margin - self.value - self.shift))
 
     def _beyond(self, distance: float) -> float:
         from scipy.special import ndtr, stdtr
@@ -174,11 +177,10 @@ def _difference(pred: np.ndarray, ref: np.ndarray, clusters: Clusters, is_binary
     count = len(means)
     around = means - means.mean(axis=0)
     covariance = around.T @ around * (count - 1) / count
-    center, freedom = value, float(count - 1)
-    if is_binary:
-        center, freedom = _mean_of_means(pred - ref), np.inf
+    freedom = np.inf if is_binary else float(count - 1)
+    shift = _mean_of_means(pred - ref) - value if is_binary else 0.0
     decrease = _decrease_interval(own, (_mean_of_means(pred), _mean_of_means(ref)), covariance, freedom)
-    return Difference(center, float(np.sqrt(covariance[2, 2])), freedom, decrease, len(there), p)
+    return Difference(value, float(np.sqrt(covariance[2, 2])), freedom, decrease, len(there), p, shift)
 
 
 def _jackknifed(tables: np.ndarray, clusters: Clusters) -> np.ndarray:

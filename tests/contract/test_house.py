@@ -24,6 +24,7 @@ ROWS = (
     {"saliency"},
     {"probing"},
     {"evaluation", "training", "reporting", "viewing", "phantoms"},
+    {"comparison"},
     {"commands"},
     {"cli"},
 )

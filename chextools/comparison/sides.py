@@ -1,0 +1,116 @@
+"""One side of a comparison: per-image results or replicates, as chex-eval or the study writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+
+from chextools import tasks
+from chextools.errors import InputError
+from chextools.inputs import inputs
+from chextools.metrics.catalogue import PER_IMAGE, STUDY
+from chextools.records import records
+from chextools.records.records import Failure, Located
+from chextools.results import study_csv
+
+
+@dataclass
+class Results:
+    """One side of the comparison.
+
+    metric: None where neither the file nor the user says.
+    ids: of the CXRs, where these are per-image results; None where they are the means of bootstrap replicates.
+    values: float64 [n, K] by CXR or replicate and task, NaN where undefined.
+    failures: lines that could not be used.
+    patients: whose CXR each id is.
+    """
+
+    name: str
+    metric: str | None
+    ids: list[str] | None
+    tasks: list[str]
+    values: np.ndarray
+    failures: list[Failure]
+    patients: dict[str, str] = field(default_factory=dict)
+
+
+def read_results(source: str, stdin: BinaryIO, metric: str | None = None) -> Results:
+    """Per-image results or replicates, of chex-eval (JSON Lines) or the study (CSV; with a column img_id: per image).
+
+    Raises InputError if there are none, or if they are of several metrics and `metric` does not choose.
+    """
+    name = "stdin" if source == "-" else source
+    said = None
+    with inputs.open_source(source, stdin) as stream:
+        if inputs.is_json(stream, name):
+            items = list(inputs.objects(stream, name))
+        else:
+            said = study_csv.metric_of(name)
+            items = list(study_csv.read_by_cxr(stream, name, need_id=False))
+    first, _ = records.peek(items, name)
+    of_images = "id" in first
+    if not of_images and not {"means", "values"} & first.keys():
+        raise InputError(f"{name}: neither per-image results nor replicates (chex-eval --per-image, --replicate-table)")
+    parsed = [_parsed(item, said or metric, number) for number, item in enumerate(items)]
+    metric = _metric(parsed, metric, name)
+    found: dict[str | int, dict[str, float]] = {}
+    failures: list[Failure] = []
+    places: dict[str | int, str] = {}
+    patients: dict[str, str] = {}
+    for item in parsed:
+        if isinstance(item, Failure):
+            failures.append(item)
+        elif metric in item.record["values"]:
+            key = item.record["key"]
+            if key in found:
+                what = f"id {key!r}" if of_images else f"replicate {key}"
+                failures.append(Failure(item.where, f"duplicate {what}, first at {places[key]}"))
+            elif of_images != isinstance(key, str):
+                failures.append(Failure(item.where, f"not {'per-image results' if of_images else 'a replicate'}"))
+            else:
+                found[key], places[key] = item.record["values"][metric], item.where
+                if isinstance(key, str):
+                    patients[key] = item.record["patient"]
+    keys = sorted(found)
+    names = tasks.study_order(task for values in found.values() for task in values)
+    table = np.array([[found[key].get(task, np.nan) for task in names] for key in keys]).reshape(len(keys), len(names))
+    return Results(name, metric, [str(key) for key in keys] if of_images else None, names, table, failures, patients)
+
+
+def _parsed(item: Located | Failure, metric: str | None, number: int) -> Located | Failure:
+    """A line as {"key": id or number of the replicate, "values": metric -> task -> value}."""
+    if isinstance(item, Failure):
+        return item
+    record = item.record
+    try:
+        key = records.check_id(record["id"]) if "id" in record else record.get("replicate", number)
+        patient = records.patient(record) if "id" in record else ""
+        if "values" in record:  # the study's CSV
+            return Located(item.where, {"key": key, "patient": patient, "values": {metric: record["values"]}})
+        if "means" in record:
+            if not isinstance(key, int):
+                raise InputError(f"replicate {str(key)[:40]!r} is not a whole number")
+            given = {str(record.get("metric")): record["means"]}
+        else:
+            given = {name: record[name] for name in PER_IMAGE if name in record}
+        values = {name: records.by_task(by_task, name) for name, by_task in given.items()}
+        numbers = {name: {t: records.number(v, name) for t, v in values[name].items()} for name in values}
+    except InputError as error:
+        return Failure(item.where, str(error))
+    return Located(item.where, {"key": key, "patient": patient, "values": numbers})
+
+
+def _metric(items: Sequence[Located | Failure], wanted: str | None, name: str) -> str | None:
+    """The metric to compare: the one that is wanted, else the only one there."""
+    found = list(dict.fromkeys(m for item in items if isinstance(item, Located) for m in item.record["values"]))
+    if not found:
+        reason = next((f" ({item.where}: {item.reason})" for item in items if isinstance(item, Failure)), "")
+        raise InputError(f"{name}: no results of {' or '.join(STUDY)}, or of another metric by CXR{reason}")
+    if wanted and wanted not in found:
+        raise InputError(f"{name}: holds {' and '.join(map(str, found))}, not {wanted}")
+    if not wanted and len(found) > 1:
+        raise InputError(f"{name}: holds {' and '.join(map(str, found))}; choose one with --metric")
+    return wanted or found[0]
