@@ -24,6 +24,7 @@ from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs import inputs
 from chextools.metrics.catalogue import FEATURES, STUDY
 from chextools.metrics.regression import FEW, joint, scaled, single, spearman
+from chextools.plumbing import streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.records.tally import Tally
@@ -141,8 +142,8 @@ def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = N
     seen: dict[tuple[str, str], str] = {}
     for source in sources:
         name = "stdin" if source == "-" else source
-        with inputs.open_source(source, stdin) as stream:
-            if inputs.is_json(stream, name):
+        with streams.open_source(source, stdin) as stream:
+            if streams.is_json(stream):
                 items: Iterator[Located | Failure] = map(_checked_results, inputs.objects(stream, name))
             else:
                 items = _study_results(stream, name, metric)
@@ -222,8 +223,8 @@ def read_features(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
 
 def _feature_rows(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
     name = "stdin" if source == "-" else source
-    with inputs.open_source(source, stdin) as stream:
-        if not inputs.is_json(stream, name):
+    with streams.open_source(source, stdin) as stream:
+        if not streams.is_json(stream):
             raise InputError(f"{name}: neither chex-features' JSON Lines nor a folder of the study's CSV files")
         for item in inputs.objects(stream, name):
             if isinstance(item, Located):
@@ -251,7 +252,7 @@ def _study_features(folder: str) -> Iterator[Located | Failure]:
     rows: dict[tuple[str, str], dict] = {}
     for file, feature in study_csv.FEATURES_FILES.items():
         path = os.path.join(folder, file)
-        with inputs.open_input(path) as stream:
+        with streams.open_input(path) as stream:
             for item in study_csv.read_by_cxr(stream, path):
                 if isinstance(item, Failure):
                     yield item

@@ -24,9 +24,9 @@ import numpy as np
 
 from chextools.errors import InputError, MissingExtra
 from chextools.inputs import datasets
-from chextools.inputs.inputs import open_input
 from chextools.metrics import scores
 from chextools.models import architectures, checkpoints, inference, weights
+from chextools.plumbing import streams
 from chextools.plumbing.parallel import default_jobs
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -203,7 +203,7 @@ def prepare(options: Mapping, stdin: BinaryIO, ranks: Ranks = ALONE) -> Plan:
     if options["tensorboard"] and not board.available():
         raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
     if options["weights"] not in (None, "imagenet"):
-        open_input(options["weights"]).close()
+        streams.open_regular(options["weights"]).close()
     settings = config.settings(options, Settings)
     jobs = options["jobs"] or default_jobs()
     data, valid = (

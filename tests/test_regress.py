@@ -421,10 +421,10 @@ def test_metric_is_the_prefix_or_said(cli, study, small):
     "content, message",
     [
         ("a,b\n1,2\n", "no column img_id"),
-        ("Edema,img_id\n1,2,3\n", "iou_x.csv:2: 3 cells under 2 columns"),
+        ("Edema,img_id\n1,2,3\n", "iou_x.csv:2: 3 cells, but the header has 2"),
         ("Edema,img_id\nabc,patient1\n", "iou_x.csv:2: 'abc' is not a number"),
         ("Edema,img_id\n1,a/b\n", 'id "a/b" is not a plain name'),
-        ("Lung Opacity,Airspace Opacity,img_id\n", "two columns of one name"),
+        ("Lung Opacity,Airspace Opacity,img_id\n", '"the columns" names one task twice'),
         ("Edema,img_id\n", "iou_x.csv: no records"),
         ('{"metric": "iou", "task": "Edema", "mean": 1}\n', 'no "id" key'),
         ('{"id": "a"}\n', 'neither "iou" nor "hit": not per-image results'),

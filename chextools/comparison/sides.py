@@ -12,6 +12,7 @@ from chextools import tasks
 from chextools.errors import InputError
 from chextools.inputs import inputs
 from chextools.metrics.catalogue import PER_IMAGE, STUDY
+from chextools.plumbing import streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.results import study_csv
@@ -44,8 +45,8 @@ def read_results(source: str, stdin: BinaryIO, metric: str | None = None) -> Res
     """
     name = "stdin" if source == "-" else source
     said = None
-    with inputs.open_source(source, stdin) as stream:
-        if inputs.is_json(stream, name):
+    with streams.open_source(source, stdin) as stream:
+        if streams.is_json(stream):
             items = list(inputs.objects(stream, name))
         else:
             said = study_csv.metric_of(name)

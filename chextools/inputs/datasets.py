@@ -12,7 +12,6 @@ missing. Paths in records are relative to the working directory.
 
 from __future__ import annotations
 
-import csv
 import functools
 import logging
 import os
@@ -23,7 +22,7 @@ from typing import BinaryIO
 
 from chextools.errors import InputError
 from chextools.inputs import inputs
-from chextools.plumbing import files
+from chextools.plumbing import csvtext, files, streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.tasks import canonical, choose, hint
@@ -97,18 +96,17 @@ def _stream(
     source: str, stdin: BinaryIO, root: str | None, null: bool, renamed: Mapping[str, str] | None, tasks: Sequence[str]
 ) -> Iterator[Located | Failure]:
     name = "stdin" if source == "-" else source
-    with inputs.open_source(source, stdin) as stream:
+    with streams.open_source(source, stdin) as stream:
         if source != "-" and _is_image(source, stream):
             yield located(source, source, source)
             return
         if source == "-" and null:
             yield from _paths(_until_null(stream))
             return
-        if inputs.is_json(stream, name):
+        if streams.is_json(stream):
             yield from _records(inputs.read_stream(stream, name), renamed or {}, tasks)
             return
-        first, lines = _first(inputs.lines(stream, name))
-        header = next(csv.reader([first]), [])
+        header, lines = csvtext.peeked(streams.lines(stream, name))
         if root is None:
             root = "" if source == "-" else os.path.dirname(source)
         if "Path" in header:
@@ -116,7 +114,7 @@ def _stream(
         elif "Image Index" in header:
             yield from _rows(name, lines, functools.partial(_Nih, root=root), NIH_NAMES | dict(renamed or {}), tasks)
         elif source == "-" and not _wants_path(header):
-            yield from _paths(line.rstrip("\r\n") for line in lines)
+            yield from _paths(os.fsdecode(line.rstrip(b"\r\n")) for line in lines)
         else:
             raise InputError(
                 f"{name}: neither an image, records, nor a CSV with a column Path or Image Index"
@@ -182,32 +180,18 @@ def resolve(path: str, root: str) -> str:
 
 def _rows(
     name: str,
-    lines: Iterable[str],
+    lines: Iterable[bytes],
     reader: Callable[..., _CheXpert | _Nih],
     renamed: Mapping[str, str],
     tasks: Sequence[str],
 ) -> Iterator[Located | Failure]:
-    rows = csv.reader(lines)
-    header = next(rows)
-    twice = [column for column in header if header.count(column) > 1]
-    if twice:
-        raise InputError(f"{name}: two columns are named {twice[0]!r}")
-    columns = reader(name, header, renamed, tasks)
-    while True:
+    table = csvtext.CsvTable(lines, name)
+    columns = reader(name, table.header, renamed, tasks)
+    for where, cells in table.rows():
         try:
-            cells = next(rows, None)
-        except csv.Error as error:
-            yield Failure(f"{name}:{rows.line_num}", f"not CSV: {error}")
-            continue
-        if cells is None:
-            return
-        where = f"{name}:{rows.line_num}"
-        if len(cells) != len(header):
-            if cells:
-                yield Failure(where, f"{len(cells)} cells, but the header has {len(header)}")
-            continue
-        try:
-            yield Located(where, records.ordered(columns.record(dict(zip(header, cells)))))
+            if isinstance(cells, InputError):
+                raise cells
+            yield Located(where, records.ordered(columns.record(cells)))
         except InputError as error:
             yield Failure(where, str(error))
 
@@ -330,17 +314,6 @@ def _paths(lines: Iterable[str]) -> Iterator[Located | Failure]:
     for number, path in enumerate(lines, 1):
         if path:
             yield located(f"stdin:{number}", path, path)
-
-
-def _first(lines: Iterator[bytes]) -> tuple[str, Iterator[str]]:
-    """(the first line, all lines), decoded so that any byte survives; a byte order mark is dropped."""
-    first = next(lines, b"").removeprefix(b"\xef\xbb\xbf")
-
-    def decoded() -> Iterator[str]:
-        yield os.fsdecode(first)
-        yield from map(os.fsdecode, lines)
-
-    return os.fsdecode(first), decoded()
 
 
 def _until_null(stream: BinaryIO) -> Iterator[str]:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 from chextools import tasks
 from chextools.errors import InputError
+from chextools.plumbing.jsontext import dumps as dumps
+from chextools.plumbing.jsontext import finite as finite
+from chextools.plumbing.jsontext import loads as loads
 from chextools.records.sizes import check_size
 
 log = logging.getLogger(__name__)
@@ -60,41 +63,6 @@ class Located:
 
     where: str
     record: dict
-
-
-def dumps(value: object) -> str:
-    """One line of JSON in ASCII, so that any path survives; a number that is not finite becomes null."""
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(finite(value), allow_nan=False)
-
-
-def finite(value: object) -> object:
-    """A copy in which null stands for every NaN and infinity."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
-    return value
-
-
-def loads(text: str | bytes) -> object:
-    """Parse JSON strictly: no NaN, no key twice. Raises InputError in one line."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except InputError:
-        raise
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start + 1}") from None
-    except json.JSONDecodeError as error:
-        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
-            raise InputError("truncated JSON") from None
-        raise InputError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not usable JSON: {error}") from None
 
 
 def ordered(record: dict) -> dict:
@@ -236,16 +204,3 @@ def select_shard(items: Iterable[Located | Failure], shard: tuple[int, int] | No
             taken += 1
             yield item
     log.warning("shard %d/%d: %d of %d records", *shard, taken, seen)
-
-
-def _refuse_constant(name: str) -> None:
-    raise InputError(f"not JSON: {name} is not a number")
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the key {twice!r} stands twice in one object")
-    return result

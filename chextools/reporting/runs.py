@@ -6,14 +6,12 @@ A file is the results of one run, a folder those of one run in several files; th
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import logging
 import math
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -22,6 +20,7 @@ from typing import BinaryIO
 from chextools.errors import InputError, printable
 from chextools.inputs import inputs
 from chextools.metrics.catalogue import FEATURES
+from chextools.plumbing import csvtext, streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.results import study_csv
@@ -179,8 +178,8 @@ def _folder(folder: str, items: list) -> list[Run]:
 def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
     """Add a file's rows to a run. Raises NoResults if it holds none."""
     name = "stdin" if source == "-" else source
-    with inputs.open_source(source, stdin) as stream:
-        if inputs.is_json(stream, name):
+    with streams.open_source(source, stdin) as stream:
+        if streams.is_json(stream):
             found = (_checked(item) for item in inputs.objects(stream, name))
         else:
             found = _from_csv(stream, name)
@@ -385,27 +384,17 @@ _CHECKS: dict[str, Callable[[dict], dict]] = {
 
 
 def _from_csv(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
-    try:
-        rows = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
-        header = next(rows, [])
-        if len(set(header)) < len(header):
-            raise InputError(f"{name}: two columns of one name")
-        of_row = _study_reader(header, name) or (lambda row: [row])
-        for cells in filter(None, rows):
-            where = f"{name}:{rows.line_num}"
-            if len(cells) != len(header):
-                yield Failure(where, f"{len(cells)} cells under {len(header)} columns")
-                continue
-            try:
-                made = of_row({c: (cell or None) if c in _TEXTS else _value(cell) for c, cell in zip(header, cells)})
-            except InputError as error:
-                yield Failure(where, str(error))
-            else:
-                yield from (_checked(Located(where, row)) for row in made)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 at byte {error.start + 1}") from None
-    except (csv.Error, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: {error}") from None
+    table = csvtext.read_table(stream, name)
+    of_row = _study_reader(table.header, name) or (lambda row: [row])
+    for where, cells in table.rows():
+        try:
+            if isinstance(cells, InputError):
+                raise cells
+            made = of_row({c: (cell or None) if c in _TEXTS else _value(cell) for c, cell in cells.items()})
+        except InputError as error:
+            yield Failure(where, str(error))
+        else:
+            yield from (_checked(Located(where, row)) for row in made)
 
 
 _TEXTS = {

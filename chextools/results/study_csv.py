@@ -9,7 +9,6 @@ import csv
 import io
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +16,9 @@ from typing import BinaryIO
 import numpy as np
 
 from chextools import tasks
-from chextools.errors import InputError
+from chextools.errors import InputError, quoted
 from chextools.metrics import bootstrap
+from chextools.plumbing import csvtext
 from chextools.plumbing.files import atomic, check_target, make_folder
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -83,38 +83,30 @@ def read_by_cxr(stream: BinaryIO, name: str, need_id: bool = True) -> Iterator[L
     A table of replicates has no img_id: unless one is needed, its records have no "id". An empty cell, NaN or infinity
     is NaN. Raises InputError if the whole cannot be read.
     """
+    table = csvtext.read_table(stream, name)
+    if need_id and "img_id" not in table.header:
+        raise InputError(f"{name}: no column img_id; the study's files have one, and a column per task")
+    columns = [column for column in table.header if column != "img_id" and not csvtext.is_index(column)]
     try:
-        rows = csv.reader(io.StringIO(stream.read().decode("utf-8-sig"), newline=""), strict=True)
-        header = next(rows, [])
-        if need_id and "img_id" not in header:
-            raise InputError(f"{name}: no column img_id; the study's files have one, and a column per task")
-        header = [column if column == "img_id" else tasks.canonical(column) for column in header]
-        if len(set(header)) < len(header):
-            raise InputError(f"{name}: two columns of one name")
-        for row in filter(None, rows):
-            yield _by_cxr(header, row, f"{name}:{rows.line_num}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 at byte {error.start + 1}") from None
-    except (csv.Error, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: {error}") from None
-
-
-def _by_cxr(header: list[str], row: list[str], where: str) -> Located | Failure:
-    if len(row) != len(header):
-        return Failure(where, f"{len(row)} cells under {len(header)} columns")
-    cells = dict(zip(header, row))
-    try:
-        identifier = {"id": records.check_id(cells.pop("img_id"))} if "img_id" in cells else {}
-        return Located(where, identifier | {"values": {task: _value(cell) for task, cell in cells.items()}})
+        named = records.by_task(dict.fromkeys(columns), "the columns")
     except InputError as error:
-        return Failure(where, str(error))
+        raise InputError(f"{name}: {error}") from None
+    for where, cells in table.rows():
+        try:
+            if isinstance(cells, InputError):
+                raise cells
+            identifier = {"id": records.check_id(cells["img_id"])} if "img_id" in cells else {}
+            values = {task: _value(cells[column]) for task, column in zip(named, columns)}
+            yield Located(where, identifier | {"values": values})
+        except InputError as error:
+            yield Failure(where, str(error))
 
 
 def _value(cell: str) -> float:
     try:
         number = float(cell or "nan")
     except ValueError:
-        raise InputError(f"{cell[:40]!r} is not a number") from None
+        raise InputError(f"{quoted(cell)} is not a number") from None
     return number if math.isfinite(number) else math.nan
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable
 
-from chextools.errors import InputError
-from chextools.inputs import inputs
-from chextools.records import records
+from chextools.errors import InputError, quoted
+from chextools.plumbing import csvtext, jsontext, streams
 from chextools.tasks import canonical
 
 
@@ -48,25 +45,18 @@ def _marked(rows: list[dict]) -> dict:
 
 
 def _read_settings(path: str, what: str, choose: Callable[[list[dict]], object]) -> dict[str, float]:
-    text = inputs.read_text(path)
-    if text.lstrip()[:1] == "{":
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    rows.append(records.loads(line))
-                except InputError as error:
-                    raise InputError(f"{path}:{number}: {error}") from None
-    else:
-        try:
-            rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        except csv.Error as error:
-            raise InputError(f"{path}: {error}") from None
     by_task: dict[str, list[dict]] = {}
-    for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("task"), str):
-            raise InputError(f"{path}: a row without a task; expected columns such as {what},task")
-        by_task.setdefault(canonical(row["task"]), []).append(row)
+    with streams.open_input(path) as stream:
+        if streams.is_json(stream):
+            rows = jsontext.parsed_lines(streams.lines(stream, path), path)
+        else:
+            rows = csvtext.read_table(stream, path).rows()
+        for where, row in rows:
+            if isinstance(row, InputError):
+                raise InputError(f"{where}: {row}")
+            if not isinstance(row, dict) or not isinstance(row.get("task"), str):
+                raise InputError(f"{where}: a row without a task; expected columns such as {what},task")
+            by_task.setdefault(canonical(row["task"]), []).append(row)
     if not by_task:
         raise InputError(f"{path}: no rows")
     try:
@@ -84,9 +74,9 @@ def _read_settings(path: str, what: str, choose: Callable[[list[dict]], object])
 
 def _number(value: object, path: str) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{path}: {value!r} is not a number") from None
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (OverflowError, ValueError):
+        number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{path}: {value!r} is not a finite number")
+        raise InputError(f"{path}: {quoted(value)} is not a finite number")
     return number
