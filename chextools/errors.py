@@ -16,6 +16,14 @@ def one_line(message: str) -> str:
     return printable(message)
 
 
+def encoded(text: str) -> bytes:
+    """Text as it is written, whatever the locale: UTF-8, and the bytes of a file's name as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
+
+
 def quoted(value: object) -> str:
     """A value to be quoted in a message, such as `'Edmea'` or `[1, 2]`: as Python writes it, cut where it is long.
 

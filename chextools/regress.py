@@ -252,7 +252,7 @@ def _study_features(folder: str) -> Iterator[Located | Failure]:
     rows: dict[tuple[str, str], dict] = {}
     for file, feature in study_csv.FEATURES_FILES.items():
         path = os.path.join(folder, file)
-        with streams.open_input(path) as stream:
+        with streams.open_input(path, named=False) as stream:
             for item in study_csv.read_by_cxr(stream, path):
                 if isinstance(item, Failure):
                     yield item

@@ -416,3 +416,12 @@ def test_the_csv_is_what_the_study_scripts_read(cli, small):
     table = list(csv.DictReader(out.splitlines()))
     assert list(table[0]) == ["", "hb", "pred", "pct_diff", "pct_diff_lower", "pct_diff_upper"]
     assert {row[""] for row in table} == {*STUDY, "Average"}
+
+
+@pytest.mark.parametrize("output_format", ["table", "csv"])
+def test_a_task_of_any_script_is_written_in_any_locale(cli, tmp_path, output_format):
+    for name, values in (("iou_a.csv", "0.5\n0.3"), ("iou_b.csv", "0.4\n0.1")):
+        cells = "\n".join(f"{v},p{k}" for k, v in enumerate(values.split()))
+        (tmp_path / name).write_text(f"Ödem,img_id\n{cells}\n", encoding="utf-8")
+    result = cli("chex-compare", tmp_path / "iou_a.csv", tmp_path / "iou_b.csv", "--format", output_format)
+    assert result.code == 0 and "Ödem" in result.out and result.err.count("Error") == 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from chextools.errors import InputError
 from chextools.plumbing import files, parallel
-from chextools.plumbing.files import atomic
+from chextools.plumbing.files import atomic, walk
+from chextools.plumbing.parallel import ordered_map
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -158,3 +161,53 @@ def test_jobs_are_what_slurm_granted_else_the_cores_at_most_four(monkeypatch):
     assert parallel.default_jobs() == 3
     monkeypatch.setattr(parallel, "_affinity", lambda: 1)
     assert parallel.default_jobs() == 1
+
+
+def test_a_regular_file_under_dev_is_a_file_like_any_other():
+    folder = Path("/dev/shm")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        pytest.skip("no /dev/shm")
+    path = folder / f"chextools-test-{os.getpid()}"
+    path.write_bytes(b"old")
+    try:
+        with pytest.raises(InputError, match="exists; use --force"), atomic(path):
+            pass
+        with pytest.raises(RuntimeError), atomic(path, force=True) as stream:
+            stream.write(b"half")
+            raise RuntimeError
+        assert path.read_bytes() == b"old"
+    finally:
+        path.unlink()
+
+
+def test_what_a_shell_has_open_is_appended_to(tmp_path):
+    (tmp_path / "log").write_bytes(b"before\n")
+    with open(tmp_path / "log", "ab") as log, atomic(f"/proc/self/fd/{log.fileno()}") as stream:
+        stream.write(b"after\n")
+    assert (tmp_path / "log").read_bytes() == b"before\nafter\n"
+
+
+def test_a_missing_folder_says_how_to_make_it(tmp_path):
+    with pytest.raises(InputError, match=r"a/b does not exist; mkdir -p makes it$"), atomic(tmp_path / "a/b/c"):
+        pass
+
+
+def test_a_pipe_in_a_folder_is_no_file_of_it(tmp_path):
+    os.mkfifo(tmp_path / "x.jpg")
+    (tmp_path / "y.jpg").touch()
+    os.symlink("none", tmp_path / "z.jpg")
+    assert [path.name for path in walk(tmp_path)] == ["y.jpg", "z.jpg"]
+
+
+def test_a_map_that_is_closed_leaves_the_callers_own_children_alone():
+    own = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    own.start()
+    try:
+        found = ordered_map(str, range(100), 2)
+        next(found)
+        found.close()
+        own.join(0.3)
+        assert own.is_alive()
+    finally:
+        own.kill()
+        own.join()

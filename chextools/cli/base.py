@@ -13,7 +13,7 @@ import click
 
 from chextools import __version__
 from chextools.cli import completion, helptext
-from chextools.errors import InputError, printable
+from chextools.errors import InputError, encoded, one_line
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
     from chextools.records.tally import Tally
@@ -182,7 +182,7 @@ def output(path: str | None, force: bool = False) -> Iterator[Callable[[str], No
         from chextools.plumbing.files import atomic
 
         with atomic(path, force) as stream:
-            yield lambda text: stream.write(text.encode("ascii")) and None
+            yield lambda text: stream.write(encoded(text)) and None
 
 
 @contextlib.contextmanager
@@ -279,14 +279,14 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
 def _say(program: str, level: str, message: str) -> None:
     """One line on stderr, whatever the message holds. That stderr is broken is no reason to fail."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
-        line = f"{program}: {level}: {printable(message)}\n"
+        line = f"{program}: {level}: {one_line(message)}\n"
         sys.stderr.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stderr.buffer.flush()
 
 
 def _write_stdout(text: str) -> None:
     with _stdout_errors():
-        sys.stdout.buffer.write(text.encode("ascii"))
+        sys.stdout.buffer.write(encoded(text))
         sys.stdout.buffer.flush()  # a reader downstream works on this record while we make the next
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from typing import BinaryIO
 from chextools.errors import InputError
 
 _MARK = ".chextmp-"
+_DESCRIPTORS = re.compile(r"/proc/\d+(/task/\d+)?/fd|/dev/fd")
+_MOST_LINKS = 40  # as the kernel follows
 _STALE_SECONDS = 24 * 3600  # another host's temporary may still be in use; after a day it is not
 
 
@@ -21,8 +24,8 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
     """Open `path` for writing; it comes into being, whole, when the block ends without an error.
 
     Bytes go to a temporary file in the same folder, which is then renamed: this holds after kill -9 and on NFS.
-    A target that is no regular file (/dev/stdout, a FIFO) is written through. Modes follow the umask; a symbolic
-    link keeps pointing where it did. What killed runs left of this file is removed first, unless `clean` is False, for
+    A target that is no regular file (a FIFO), or open already (/dev/stdout), is written through. Modes follow the
+    umask; a symbolic link keeps pointing where it did. What killed runs left of this file is removed first, unless `clean` is False, for
     many files in one folder: `remove_stale` does it once for all of them.
 
     Raises InputError if the file exists and `force` is not given, or if it cannot be written there.
@@ -30,7 +33,7 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
     check_target(path, force)
     if _is_special(path):
         try:
-            with open(path, "wb") as stream:
+            with open(path, "ab") as stream:  # what a shell has open, say for `>>`, is not cut
                 yield stream
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
@@ -66,7 +69,7 @@ def check_target(path: str | os.PathLike, force: bool = False) -> None:
     if target.is_dir():
         raise InputError(f"{path}: is a folder; name a file")
     if not target.parent.is_dir():
-        raise InputError(f"{path}: the folder {target.parent} does not exist")
+        raise InputError(f"{path}: the folder {target.parent} does not exist; mkdir -p makes it")
     if target.exists() and not force:
         raise InputError(f"{path}: exists; use --force to replace it")
     if not os.access(target.parent, os.W_OK | os.X_OK):
@@ -102,14 +105,17 @@ def check_folder(path: str | os.PathLike) -> Path:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Files below a folder, in an order that does not depend on the disk."""
+    """Files below a folder, in an order that does not depend on the disk; a pipe, socket or device is none."""
 
     def fail(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}") from None
 
     for folder, folders, names in os.walk(root, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_tmp")))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "_tmp")))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith((".", "_tmp")) and not _is_special(path):
+                yield path
 
 
 def _linked(temporary: Path, target: Path) -> bool:
@@ -127,13 +133,25 @@ def _linked(temporary: Path, target: Path) -> bool:
 
 
 def _is_special(path: str | os.PathLike) -> bool:
-    """A device, pipe or socket, or a name under /dev/fd for whatever is open there: to be written through."""
-    if str(path).startswith(("/dev/", "/proc/")):
-        return True
+    """A device, pipe or socket, or a name such as /dev/stdout for whatever is open there: to be written through."""
     try:
-        return not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode)
-    except OSError:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
         return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_open(os.fspath(path))
+
+
+def _is_open(path: str) -> bool:
+    """Whether the name leads, link by link, to one of a process's open files."""
+    for _ in range(_MOST_LINKS):
+        folder = os.path.realpath(os.path.dirname(path) or ".")
+        if _DESCRIPTORS.fullmatch(folder):
+            return True
+        try:
+            path = os.path.join(folder, os.readlink(os.path.join(folder, os.path.basename(path))))
+        except OSError:
+            return False
+    return False
 
 
 def remove_stale(folder: str | os.PathLike, name: str | None = None) -> None:

@@ -67,9 +67,10 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
         raise InputError("a worker process was killed (out of memory?); try fewer with --jobs") from None
     finally:
         results = getattr(pool, "_result_queue", None)
+        workers = list((getattr(pool, "_processes", None) or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         if waiting is not None:  # stopped early: nobody wants what the workers still do
-            for worker in multiprocessing.active_children():
+            for worker in workers:
                 worker.kill()
             with contextlib.suppress(AttributeError, OSError):
                 # One may have died halfway through a result. The thread that reads it would wait for the rest, and the

@@ -47,11 +47,13 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     return raw
 
 
-def open_input(path: str) -> BinaryIO:
-    """A file that the user named, opened for reading: unpacked where it is gzip, UTF-8 without a mark.
+def open_input(path: str, named: bool = True) -> BinaryIO:
+    """A file opened for reading: unpacked where it is gzip, UTF-8 without a mark. Raises InputError that names it.
 
-    Raises InputError that names it.
+    named: by the user, so that it may be a pipe, and is waited for.
     """
+    if not named:
+        return as_utf8(open_regular(path), path)
     try:
         raw = open(path, "rb")
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from chextools import tasks
-from chextools.errors import InputError, quoted
+from chextools.errors import InputError, encoded, quoted
 from chextools.metrics import bootstrap
 from chextools.plumbing import csvtext
 from chextools.plumbing.files import atomic, check_target, make_folder
@@ -168,7 +168,7 @@ def write(folder: str | os.PathLike, files: dict[str, str], force: bool = False)
     check(folder, files, force)
     for name, content in files.items():
         with atomic(folder / name, force) as stream:
-            stream.write(content.encode("utf-8"))
+            stream.write(encoded(content))
 
 
 def check(folder: str | os.PathLike, names: Iterable[str], force: bool = False) -> None:
