@@ -41,11 +41,11 @@ def run(
 
 
 def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:
-    if settings.truth is None:
+    if not settings.truth:
         raise InputError("no truth to evaluate against")
-    truth = read_truth(read_all([settings.truth], stdin), settings.truth)
+    truth = read_truth(settings.truth, stdin, settings.truth_settings)
     tally.take(truth.failures)
-    chosen = choose(settings.tasks, truth.tasks, settings.truth)
+    chosen = choose(settings.tasks, truth.tasks, truth.where)
     first, items = read_some(inputs, stdin)
     settings = replace(settings, metrics=looking.metrics_for(first, settings.metrics), tasks=tuple(chosen))
     measured = looking.measure(items, truth, settings, settings.jobs or default_jobs())
@@ -57,7 +57,10 @@ def _classified(inputs: Sequence[str], settings: EvaluationSettings, stdin: Bina
     from chextools.evaluation import classification  # here, as labels may come with X-rays, which are slow to import
 
     settings = replace(settings, score_threshold=classification.thresholds_of(settings.score_threshold))
-    labels = classification.read_labels(settings.truth, stdin) if settings.truth else None
+    files = [settings.truth] if isinstance(settings.truth, str) else list(settings.truth or ())
+    if len(files) > 1:
+        raise InputError("labels come from one file, not from several")
+    labels = classification.read_labels(files[0], stdin) if files else None
     _, items = read_some(inputs, stdin)
     files = [name for name in settings.shortcuts if os.path.exists(name)]
     shortcuts = [_shortcut(path, stdin) for path in files]

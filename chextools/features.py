@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from chextools.errors import InputError
-from chextools.inputs.inputs import read_all, read_some
-from chextools.inputs.truth import Truth, mask_of, read_truth
+from chextools.inputs.inputs import read_some
+from chextools.inputs.truth import Truth, TruthSettings, mask_of, read_truth, size_of
 from chextools.masks import borders
 from chextools.masks.convex import min_area_rectangle
+from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask
 from chextools.metrics.catalogue import FEATURES
 from chextools.records.records import Failure, Located, few
@@ -32,9 +33,13 @@ COLUMNS = (*FEATURES, "rec_area_ratio")
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings:
-    """truth: the masks of the annotations, a path or - for stdin. tasks: those wanted; none for all."""
+    """truth: the masks of the annotations, a path, several of several readers, or - for stdin.
 
-    truth: str
+    truth_settings: what files of truth do not say. tasks: those wanted; none for all.
+    """
+
+    truth: str | Sequence[str]
+    truth_settings: TruthSettings | None = None
     tasks: Sequence[str] = ()
 
 
@@ -46,9 +51,9 @@ def run(
     tally: counts what fails, and shows progress. Raises InputError where there is nothing to describe.
     """
     stdin, tally = stdin or sys.stdin.buffer, tally or Tally()
-    truth = read_truth(read_all([settings.truth], stdin), settings.truth)
+    truth = read_truth(settings.truth, stdin, settings.truth_settings)
     tally.take(truth.failures)
-    names = choose(settings.tasks, truth.tasks, settings.truth)
+    names = choose(settings.tasks, truth.tasks, truth.where)
     _, items = read_some(inputs, stdin)
     measured = tally.passing(tally.progress(_measured(items, truth, names), "CXRs"))
     rows = [row for record in measured for row in record["rows"]]
@@ -114,7 +119,7 @@ def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]
     if isinstance(item, Failure):
         return item
     record = item.record
-    if "outlines" not in record and len(record) > 1:
+    if not {"outlines", "instances", KEY}.intersection(record) and len(record) > 1:
         return Failure(item.where, "no outlines to count: not an annotations JSON")
     rows, failed = [], {}
     for task in names:
@@ -128,13 +133,10 @@ def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]
 
 
 def _row(record: dict, truth: dict | None, task: str) -> dict:
-    mask = mask_of(truth, task)
-    outlines = record.get("outlines", {}).get(task, [])
-    if not isinstance(outlines, list):
-        raise InputError("the outlines are not a list")
+    mask = mask_of(truth, task, size_of(record))
     if mask is not None and record.get("size") and list(mask.size) != list(record["size"]):
         raise InputError(f"the mask has the size {list(mask.size)}, the annotations say {list(record['size'])}")
-    count: int | None = len(outlines)
+    count = _count(record, task)
     if mask is None or not mask.area:
         shape = {"area_ratio": 0.0} | dict.fromkeys(COLUMNS[2:])
         reason = "outlines, but an empty mask" if count else ""
@@ -144,6 +146,21 @@ def _row(record: dict, truth: dict | None, task: str) -> dict:
         if not count:
             count, reason = None, "a mask, but no outlines"
     return {"num_instances": count} | shape | ({"reason": reason} if reason else {})
+
+
+def _count(record: dict, task: str) -> int | None:
+    """How many outlines or boxes annotations have of a task; None where nobody can tell."""
+    if KEY in record:
+        return record[KEY].count(task)
+    if "instances" in record:
+        found = record["instances"].get(task, 0) if isinstance(record["instances"], dict) else None
+        if type(found) is not int:
+            raise InputError('"instances" must hold whole numbers by task')
+        return found
+    outlines = record.get("outlines", {}).get(task, [])
+    if not isinstance(outlines, list):
+        raise InputError("the outlines are not a list")
+    return len(outlines)
 
 
 def by_id(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:

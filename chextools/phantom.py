@@ -18,12 +18,12 @@ from PIL import Image
 
 from chextools import __version__, tasks
 from chextools.errors import InputError
-from chextools.inputs.inputs import id_of_path
 from chextools.masks.mask import Mask
 from chextools.phantoms import outlines, picture
 from chextools.phantoms.scene import Body
 from chextools.plumbing import files
 from chextools.plumbing.parallel import ordered_map
+from chextools.records.ids import id_of_path
 
 SPLITS = ("train", "valid", "test")
 OUTLINED = ("valid", "test")  # where radiologists have drawn, as in CheXpert

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs import drawn
 from chextools.inputs.inputs import read_all
+from chextools.inputs.truth import TruthSettings, settled
 from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask
 from chextools.plumbing.parallel import default_jobs, ordered_map
@@ -37,6 +38,7 @@ class SegmentationSettings:
     smooth: side in pixels of a box filter; 1 is none.
     sign: which evidence counts; None for what the record or its heatmap says.
     tasks: those wanted; none for all.
+    truth_settings: what files of truth do not say. renamed: names of tasks for findings.
     shard: (I, N) to take only part I of N of the records.
     jobs: processes; None for as many as are ours to use.
     """
@@ -46,6 +48,8 @@ class SegmentationSettings:
     smooth: int = 1
     sign: str | None = None
     tasks: Sequence[str] = ()
+    truth_settings: TruthSettings = TruthSettings()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     shard: tuple[int, int] | None = None
     jobs: int | None = None
 
@@ -64,13 +68,20 @@ def run(
     settings, tally = settings or SegmentationSettings(), tally or Tally()
     threshold = thresholds.threshold_of(settings.threshold)
     cutoffs = thresholds.read_cutoffs(settings.cutoff) if settings.cutoff else {}
-    everything = records.select_shard(read_all(inputs, stdin or sys.stdin.buffer), settings.shard)
+    everything = records.select_shard(_read(inputs, stdin or sys.stdin.buffer, settings), settings.shard)
     items, wanted = _of_tasks(everything, settings.tasks)
     masking = MaskingSettings(
         threshold=threshold, cutoffs=cutoffs, smooth=settings.smooth, sign=settings.sign, tasks=wanted
     )
     made = ordered_map(partial(_with_masks, settings=masking), items, settings.jobs or default_jobs())
     return tally.passing(tally.progress(made, "images"))
+
+
+def _read(inputs: Sequence[str], stdin: BinaryIO, settings: SegmentationSettings) -> Iterator[Located | Failure]:
+    items = settled(read_all(inputs, stdin), settings.truth_settings, stdin)
+    if not settings.renamed:
+        return items
+    return (records.applied(partial(drawn.renamed, names=settings.renamed), item) for item in items)
 
 
 def _of_tasks(

@@ -20,8 +20,8 @@ from chextools.errors import InputError
 from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.surface import surface_of
-from chextools.inputs.inputs import read_all, read_some
-from chextools.inputs.truth import Truth, mask_of, read_truth
+from chextools.inputs.inputs import read_some
+from chextools.inputs.truth import Truth, TruthSettings, mask_of, read_truth, size_of
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import bootstrap, overlap
 from chextools.metrics.choosing import first_best, grid_values, operating_points
@@ -49,7 +49,9 @@ class TuningSettings:
     """What to choose, and how.
 
     purpose: one of `catalogue.PURPOSES`.
-    truth: what radiologists outlined, a path or - for stdin; of scores it may be None, for the records' labels.
+    truth: what radiologists outlined, a path, several of several readers, or - for stdin;
+        of scores it may be None, for the records' labels.
+    truth_settings: what files of truth do not say.
     tasks: those wanted, in this order; none for all.
     grid: (start, stop, step) of the values to choose from; None for the study's. Scores are chosen from themselves.
     objective: of `catalogue.OBJECTIVES`, what a threshold or cutoff maximises the mean of.
@@ -62,7 +64,8 @@ class TuningSettings:
     """
 
     purpose: str
-    truth: str | None = None
+    truth: str | Sequence[str] | None = None
+    truth_settings: TruthSettings | None = None
     tasks: Sequence[str] = ()
     grid: tuple[float, float, float] | None = None
     objective: str = "iou"
@@ -121,10 +124,10 @@ def run(
     """
     stdin, tally = stdin or sys.stdin.buffer, tally or Tally()
     truth, chosen = None, list(map(canonical, settings.tasks))
-    if settings.truth is not None:
-        truth = read_truth(read_all([settings.truth], stdin), settings.truth)
+    if settings.truth:
+        truth = read_truth(settings.truth, stdin, settings.truth_settings)
         tally.take(truth.failures)
-        chosen = choose(settings.tasks, truth.tasks, settings.truth)
+        chosen = choose(settings.tasks, truth.tasks, truth.where)
     elif settings.purpose != "score":
         raise InputError(f"no truth to choose a {settings.purpose} by")
     threshold = settings.threshold
@@ -176,7 +179,7 @@ def _at_thresholds(record: dict, truth: dict | None, settings: TuningSettings) -
         if task not in loaded.maps and task not in loaded.failed:
             continue
         try:
-            true = mask_of(truth, task)
+            true = mask_of(truth, task, loaded.size)
             if true is None or not true.area:
                 continue
             if task in loaded.failed:
@@ -212,7 +215,7 @@ def _at_cutoffs(record: dict, truth: dict | None, settings: TuningSettings) -> T
                 raise InputError("no score to compare with cutoffs")
             score, mask = records.number(scores[task], "scores"), mask_of(record, task)
             assert mask is not None  # it is among the record's
-            true = mask_of(truth, task) or Mask.empty(mask.size)
+            true = mask_of(truth, task, mask.size) or Mask.empty(mask.size)
             if mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             kept = score > grid
@@ -243,7 +246,7 @@ def _scores(record: dict, truth: dict | None, has_truth: bool, settings: TuningS
         try:
             score = records.number(scores[task], "scores")
             if has_truth:
-                true = mask_of(truth, task)
+                true = mask_of(truth, task, size_of(record))
                 scored[task] = score, true is not None and true.area > 0
             elif (label := _checked_label((labels or {}).get(task))) != -1:
                 scored[task] = score, None if label is None else label == 1

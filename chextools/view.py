@@ -27,8 +27,9 @@ from PIL import Image, PngImagePlugin
 from chextools import __version__, tasks
 from chextools.errors import InputError
 from chextools.heatmaps.reading import heatmaps_of
-from chextools.inputs import inputs
-from chextools.inputs.truth import read_truth
+from chextools.inputs import drawn, inputs
+from chextools.inputs.truth import TruthSettings, settled, truth_of
+from chextools.masks.drawing import KEY
 from chextools.plumbing import files
 from chextools.plumbing.parallel import ordered_map
 from chextools.records import records
@@ -105,21 +106,31 @@ class Known:
         identifier = item.record["id"]
         if identifier in self.images:
             item.record.setdefault("image", self.images[identifier])
-        return Subject(item.where, item.record, self.truth.get(identifier), self.points.get(identifier))
+        truth = self.truth.get(identifier)
+        if truth is not None and KEY in truth:  # drawn into the image as it is
+            try:
+                size = item.record.get("size") or images.measure(item.record["image"]).size
+                truth = drawn.with_masks(truth, size=tuple(size))
+            except (InputError, KeyError) as error:
+                return Failure(item.where, str(error))
+        return Subject(item.where, item.record, truth, self.points.get(identifier))
 
 
-def read_known(truth: Sequence[str], xrays: Iterable[Located | Failure], stdin: BinaryIO) -> Known:
+def read_known(
+    truth: Sequence[str], xrays: Iterable[Located | Failure], stdin: BinaryIO, settings: TruthSettings | None = None
+) -> Known:
     """The truth in files of masks, annotations or points, told apart by content, and the images in image records."""
     known = Known()
     outlined = []
-    for item in itertools.chain.from_iterable(inputs.read_all([source], stdin) for source in truth):
+    items = itertools.chain.from_iterable(inputs.read_all([source], stdin) for source in truth)
+    for item in settled(items, settings or TruthSettings(), stdin):
         found = item.record if isinstance(item, Located) else {}
         if "points" in found:
             known.points[found["id"]] = found["points"]
         if "points" not in found or "masks" in found:
             outlined.append(item)
     if outlined or (truth and not known.points):
-        found = read_truth(records.unique(outlined), ", ".join(truth))
+        found = truth_of(records.unique(outlined), ", ".join(truth))
         known.truth, known.tasks, known.failures = found.records, found.tasks, found.failures
     for item in xrays:
         if isinstance(item, Located):

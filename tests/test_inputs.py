@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chextools.errors import InputError
 from chextools.inputs import inputs
 from chextools.records import records
+from chextools.records.ids import id_of_path
 from chextools.records.records import Failure, Located
 
 RLE = {"size": [2, 3], "counts": [6]}
@@ -66,7 +67,7 @@ def test_coco():
 @pytest.mark.parametrize(
     "data, reason",
     [
-        ("hello", "neither JSON Lines nor a JSON document"),
+        ("hello", "neither JSON, XML nor a CSV of boxes or run lengths"),
         ('{"a": {"Edema": ', "truncated JSON"),
         ('{"a": 1, "b": [2]}', "neither records nor masks"),
         ('{"a": {"Edema": RLE}}', "not JSON"),
@@ -105,7 +106,7 @@ def test_blank_lines_are_nothing():
     ],
 )
 def test_id_of_path(path, identifier):
-    assert inputs.id_of_path(path) == identifier
+    assert id_of_path(path) == identifier
 
 
 @pytest.mark.parametrize("identifier", ["../x", "a/b", "", ".", "..", "a\0b", "a\nb", 7, None, "x" * 300])

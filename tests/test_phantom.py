@@ -14,11 +14,11 @@ from conftest import launcher
 from PIL import Image
 
 from chextools import phantom
-from chextools.inputs import inputs
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.phantoms import outlines, picture
 from chextools.phantoms.scene import Body
+from chextools.records.ids import id_of_path
 from chextools.tasks import CHEXPERT, STUDY
 
 SMALL = ("--count", 24, "--size", 96, 80, "--seed", 3)
@@ -121,7 +121,7 @@ def test_the_csv_files_say_what_the_records_say(data):
         with (data / f"{split}.csv").open() as stream:
             for row in csv.DictReader(stream):
                 assert row["Path"].startswith(f"{split}/patient") and (data / row["Path"]).exists()
-                by_id[inputs.id_of_path(row["Path"])] = row
+                by_id[id_of_path(row["Path"])] = row
     assert list(next(iter(by_id.values())))[5:] == [t.replace("Airspace", "Lung") for t in CHEXPERT]
     records = records_of(data)
     assert {record["id"] for record in records} == by_id.keys() and len(records) == len(by_id)

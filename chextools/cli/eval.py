@@ -52,8 +52,9 @@ COLUMNS = (
 @options.inputs("[PRED]...")
 @click.option(
     "--truth",
+    multiple=True,
     metavar="GT",
-    help="What radiologists outlined: masks or annotations. Of scores: a CSV of "
+    help="What radiologists outlined, in any form; may be repeated, each file being a reader. Of scores: a CSV of "
     "labels or records, instead of PRED's own labels.",
 )
 @click.option(
@@ -131,6 +132,7 @@ COLUMNS = (
 )
 @options.seed()
 @options.tasks()
+@options.truth_settings()
 @click.option("--human", is_flag=True, help="PRED is the human benchmark: --csv names its files so.")
 @click.option("--per-image", metavar="FILE", help="Write each CXR's values (JSON Lines).")
 @click.option("--replicate-table", metavar="FILE", help="Write each replicate's means (JSON Lines).")
@@ -145,6 +147,7 @@ def command(
     context,
     inputs,
     truth,
+    truth_settings,
     metrics,
     slice_,
     sign,
@@ -184,14 +187,15 @@ def command(
     from chextools.records.records import dumps
     from chextools.results import study_csv, tables
 
-    if truth == "-" and "-" in inputs:
-        raise click.UsageError("PRED and --truth cannot both be stdin")
+    if (*truth, *inputs, *truth_settings.images).count("-") > 1:
+        raise click.UsageError("only one of PRED, --truth and --images can be stdin")
     _check(context, truth, frozenset(metrics))
     files.check_targets((output, per_image, replicate_table), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.evaluation_names(metrics or LOCALISATION, human), force)
     settings = evaluate.EvaluationSettings(
         truth=truth,
+        truth_settings=truth_settings,
         metrics=metrics,
         tasks=tasks,
         slice=slice_,
@@ -223,7 +227,7 @@ def command(
     tally.finish()
 
 
-def _check(context: click.Context, truth: str | None, metrics: frozenset[str]) -> None:
+def _check(context: click.Context, truth: tuple[str, ...], metrics: frozenset[str]) -> None:
     """Refuse options that mean nothing with these metrics."""
     given = base.given(context)
     of_scores = bool(metrics.intersection(CLASSIFICATION))

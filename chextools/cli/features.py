@@ -14,15 +14,22 @@ chex-features gt_annotations_val.json --truth gt.json | chex-regress per_image.j
 
 @base.command("chex-features", EXAMPLE)
 @options.inputs("[ANNOTATIONS]...")
-@click.option("--truth", required=True, metavar="GT", help="The masks of these annotations, in any form.")
+@click.option(
+    "--truth",
+    required=True,
+    multiple=True,
+    metavar="GT",
+    help="The masks of these annotations, in any form; may be repeated, each file being a reader.",
+)
 @options.tasks()
+@options.truth_settings()
 @click.option("--csv", "csv_folder", metavar="DIR", help="Write the four files that the study's script writes.")
 @options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, truth, tasks, csv_folder, output_format, output, force, fail_fast):
+def command(context, inputs, truth, truth_settings, tasks, csv_folder, output_format, output, force, fail_fast):
     """Describe the shape of what radiologists outlined: how many parts, how large, how long, how far from a rectangle.
 
     ANNOTATIONS: an annotations JSON, whose outlines are counted (- for stdin). GT: mask records, the study's mask JSON,
@@ -34,13 +41,13 @@ def command(context, inputs, truth, tasks, csv_folder, output_format, output, fo
     from chextools.plumbing import files
     from chextools.results import study_csv, tables
 
-    if truth == "-" and "-" in inputs:
-        raise click.UsageError("ANNOTATIONS and --truth cannot both be stdin")
+    if (*truth, *inputs, *truth_settings.images).count("-") > 1:
+        raise click.UsageError("only one of ANNOTATIONS, --truth and --images can be stdin")
     files.check_targets((output,), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.FEATURES_FILES, force)
     tally = base.tally(fail_fast)
-    settings = features.FeatureSettings(truth=truth, tasks=tasks)
+    settings = features.FeatureSettings(truth=truth, truth_settings=truth_settings, tasks=tasks)
     rows = features.run(inputs, settings, stdin=base.stdin(), tally=tally)
     if csv_folder:
         names = dict.fromkeys(row["task"] for row in rows)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import click
 
 from chextools.cli import completion
-from chextools.metrics.catalogue import MISSING, UNCERTAIN
+from chextools.metrics.catalogue import CONSENSUS, MISSING, UNCERTAIN
 
 Decorator = Callable[[Callable], Callable]
 
@@ -39,6 +40,21 @@ class Threshold(click.ParamType):
         if not 0 <= number <= 1:
             self.fail(f"{value} is not in [0, 1].", param, ctx)
         return number
+
+
+class ImageSize(click.ParamType):
+    """HxW, or one number of a square, in pixels."""
+
+    name = "HxW"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        height, _, width = str(value).lower().partition("x")
+        width = width or height
+        if not (height.isdigit() and width.isdigit() and 0 < int(height) < 2**16 and 0 < int(width) < 2**16):
+            self.fail(f"{value!r} is not HEIGHTxWIDTH in pixels, such as 1024x1024.", param, ctx)
+        return int(height), int(width)
 
 
 class Split(click.ParamType):
@@ -170,6 +186,48 @@ def missing(where: str) -> Decorator:
         help=f"What blank labels count as, {where}. [default: as in chex-train: negative of CheXpert's tasks, else "
         "ignore]",
     )
+
+
+def truth_settings(images: str = "--images") -> Decorator:
+    """What files of truth do not say; the command gets it as `truth_settings`."""
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def call(*args, truth_size, consensus, truth_images, **values):
+            from chextools.inputs.truth import TruthSettings
+
+            settings = TruthSettings(size=truth_size, consensus=consensus, images=truth_images)
+            return command(*args, truth_settings=settings, **values)
+
+        for option in reversed(_truth_options(images)):
+            call = option(call)
+        return call
+
+    return decorate
+
+
+def _truth_options(images: str) -> list[Decorator]:
+    return [
+        click.option(
+            "--truth-size",
+            type=ImageSize(),
+            metavar="HxW",
+            help="Size of the images in which the truth's coordinates are, where its file does not say; truth of "
+            "another size is then scaled.",
+        ),
+        click.option(
+            "--consensus",
+            type=click.Choice(CONSENSUS),
+            help="How several readers' outlines become one truth. [default: majority, more than half of them]",
+        ),
+        click.option(
+            images,
+            "truth_images",
+            multiple=True,
+            metavar="IMAGES",
+            help="The truth's X-rays, for their sizes: a CSV, a folder, or image records; may be repeated.",
+        ),
+    ]
 
 
 def shard() -> Decorator:

@@ -24,6 +24,8 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @options.smooth()
 @options.sign()
 @options.tasks()
+@options.truth_settings()
+@options.renamed()
 @options.output_format(
     ["jsonl", "chexlocalize", "coco", "coco-results"],
     "Records, the study's JSON by image and task, a COCO data set, or results with scores for it.",
@@ -35,7 +37,21 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @options.fail_fast()
 @click.pass_context
 def command(
-    context, inputs, threshold, cutoff, smooth, sign, tasks, output_format, output, force, jobs, shard, fail_fast
+    context,
+    inputs,
+    threshold,
+    cutoff,
+    smooth,
+    sign,
+    tasks,
+    truth_settings,
+    renamed,
+    output_format,
+    output,
+    force,
+    jobs,
+    shard,
+    fail_fast,
 ):
     """Turn heatmaps, or radiologists' outlines, into masks.
 
@@ -49,7 +65,15 @@ def command(
     from chextools.tasks import canonical
 
     settings = segment.SegmentationSettings(
-        threshold=threshold, cutoff=cutoff, smooth=smooth, sign=sign, tasks=tasks, shard=shard, jobs=jobs
+        threshold=threshold,
+        cutoff=cutoff,
+        smooth=smooth,
+        sign=sign,
+        tasks=tasks,
+        truth_settings=truth_settings,
+        renamed=dict(renamed),
+        shard=shard,
+        jobs=jobs,
     )
     tally = base.tally(fail_fast)
     with base.output(output, force) as write:

@@ -73,8 +73,10 @@ class Grid(click.ParamType):
 )
 @click.option(
     "--truth",
+    multiple=True,
     metavar="GT",
-    help="What radiologists outlined: masks or annotations. For scores: instead of the records' labels.",
+    help="What radiologists outlined, in any form; may be repeated, each file being a reader. For scores: instead of "
+    "the records' labels.",
 )
 @click.option(
     "--grid", type=Grid(), help="What to choose from, STOP included. [default: 0.2:0.8:0.1; for cutoffs 0:0.8:0.1]"
@@ -108,6 +110,7 @@ class Grid(click.ParamType):
 @options.replicates()
 @options.seed()
 @options.tasks()
+@options.truth_settings()
 @options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, the study's CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
@@ -119,6 +122,7 @@ def command(
     inputs,
     purpose,
     truth,
+    truth_settings,
     grid,
     objective,
     sensitivity,
@@ -151,16 +155,17 @@ def command(
 
     given = base.given(context)
     _check(given, context, purpose)
-    if truth is None and purpose != "score":
+    if not truth and purpose != "score":
         raise click.UsageError(f"--for {purpose} needs --truth")
-    if truth == "-" and "-" in inputs:
-        raise click.UsageError("MAPS and --truth cannot both be stdin")
+    if (*truth, *inputs, *truth_settings.images).count("-") > 1:
+        raise click.UsageError("MAPS, --truth and --images cannot both be stdin")
     if output_format == "csv" and objective == "dice" and not curve:
         raise click.UsageError("--format csv is the study's file of IoU; for Dice add --curve")
     files.check_targets((output,), force)
     settings = tune.TuningSettings(
         purpose=purpose,
         truth=truth,
+        truth_settings=truth_settings,
         tasks=tasks,
         grid=grid,
         objective=objective,

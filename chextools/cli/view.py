@@ -54,6 +54,7 @@ chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o
 )
 @options.sign()
 @options.tasks()
+@options.truth_settings("--truth-images")
 @options.seed()
 @options.force()
 @options.resume()
@@ -66,6 +67,7 @@ def command(
     inputs,
     output,
     truth,
+    truth_settings,
     images,
     root,
     layout,
@@ -104,7 +106,7 @@ def command(
     from chextools.records import records
 
     target = view.Target(check_folder(output), force, resume)
-    known = view.read_known(truth, datasets.read_all(images, base.stdin(), root=root), base.stdin())
+    known = view.read_known(truth, datasets.read_all(images, base.stdin(), root=root), base.stdin(), truth_settings)
     tally = base.tally(fail_fast)
     for _ in tally.passing(known.failures):
         pass

@@ -11,7 +11,8 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.evaluation.settings import EvaluationSettings
-from chextools.inputs.truth import Truth, masks_of
+from chextools.inputs.truth import Truth, masks_of, size_of
+from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
@@ -74,7 +75,7 @@ def places_of(settings: EvaluationSettings) -> dict[str, slice]:
 
 def metrics_of(record: Mapping) -> list[str]:
     """The metrics that a prediction like this one allows. Raises InputError if there are none."""
-    looks = {MASKS} if "masks" in record or "outlines" in record else set()
+    looks = {MASKS} if {"masks", "outlines", KEY}.intersection(record) else set()
     looks |= {POINTS} if "points" in record else {POINTS, HEATMAPS} if "heatmap" in record else set()
     if not looks:
         raise InputError('no "masks", "heatmap" or points to evaluate')
@@ -122,8 +123,8 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
     """Measure a prediction against its truth; either may be missing, which counts as empty."""
     either = (truth or {}) | (record or {})
     names = settings.tasks
-    trues, failed_looks = masks_of(truth, names)
-    masks, failed = masks_of(record, names)
+    trues, failed_looks = masks_of(truth, names, _size_of(record, truth))
+    masks, failed = masks_of(record, names, size_of(truth))
     failed |= failed_looks
     places = places_of(settings)
     row = Looked(
@@ -157,6 +158,16 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
             empty = Mask.empty(size)
             _measure_mask(row, k, mask or empty, true or empty, settings, places)
     return row
+
+
+def _size_of(record: dict | None, truth: dict | None) -> tuple[int, int] | None:
+    """The size of a prediction's image, as far as its truth needs it: of heatmaps only their file says it."""
+    found = size_of(record)
+    if found is None and record is not None and "heatmap" in record and truth is not None and KEY in truth:
+        from chextools.heatmaps.reading import heatmaps_of
+
+        found = heatmaps_of(record).size
+    return found
 
 
 def _measure_mask(

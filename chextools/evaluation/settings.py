@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from chextools.inputs.truth import TruthSettings
 from chextools.metrics.catalogue import CLASSIFICATION, LOCALISATION
 
 
@@ -12,7 +13,9 @@ from chextools.metrics.catalogue import CLASSIFICATION, LOCALISATION
 class EvaluationSettings:
     """What to evaluate, and how.
 
-    truth: a path, or - for stdin: what radiologists outlined; of scores labels by id, instead of the predictions' own.
+    truth: a path, or several of several readers, or - for stdin: what radiologists outlined; of scores labels by id,
+        instead of the predictions' own.
+    truth_settings: what files of truth do not say.
     metrics: of `catalogue.LOCALISATION` or of `catalogue.CLASSIFICATION`; none for those of the former that are
         measured by default and that the predictions allow.
     tasks: those wanted; none for all.
@@ -30,7 +33,8 @@ class EvaluationSettings:
     jobs: processes for what costs time; None for as many as are ours to use.
     """
 
-    truth: str | None = None
+    truth: str | Sequence[str] | None = None
+    truth_settings: TruthSettings | None = None
     metrics: Collection[str] = ()
     tasks: Sequence[str] = ()
     slice: str = "positive"

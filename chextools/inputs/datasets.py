@@ -24,6 +24,7 @@ from chextools.errors import InputError
 from chextools.inputs import inputs
 from chextools.plumbing import csvtext, files, streams
 from chextools.records import records
+from chextools.records.ids import id_of_path
 from chextools.records.records import Failure, Located
 from chextools.tasks import canonical, choose, hint
 from chextools.xrays import images, packs
@@ -125,7 +126,7 @@ def _stream(
 def located(where: str, image: str, relative: str) -> Located | Failure:
     """The record of an image whose id comes from its path `relative` to its folder or CSV."""
     try:
-        return Located(where, records.ordered(described(records.check_id(inputs.id_of_path(relative)), image)))
+        return Located(where, records.ordered(described(records.check_id(id_of_path(relative)), image)))
     except InputError as error:
         return Failure(where, str(error))
 
@@ -214,7 +215,7 @@ class _CheXpert:
         path = row["Path"]
         if not path.strip():
             raise InputError("no path")
-        record = described(records.check_id(inputs.id_of_path(path)), resolve(path, self.root))
+        record = described(records.check_id(id_of_path(path)), resolve(path, self.root))
         record["labels"] = checked_labels({task: row[column] for column, task in self.labels.items()})
         for column, key in COLUMNS.items():
             if value := row.get(column, "").strip():
@@ -241,7 +242,7 @@ class _Nih:
             raise InputError("no path")
         candidates = [str(PurePath(folder, file)) for folder in self.folders]
         image = next((c for c in candidates if os.path.exists(c)), candidates[0])
-        record = described(records.check_id(inputs.id_of_path(file)), image)
+        record = described(records.check_id(id_of_path(file)), image)
         findings = row["Finding Labels"].split("|")
         if unknown := [f for f in findings if f not in self.tasks]:
             raise InputError(f"unknown finding {unknown[0]!r}{hint(unknown[0], self.tasks)}")

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from chextools.errors import InputError
-from chextools.inputs import inputs
 from chextools.masks.drawing import ALONE, KEY, Drawing, kind_of
 from chextools.masks.mask import Mask
+from chextools.masks.shapes import Painted, Polygon, Shape, outside
 from chextools.records import records
-from chextools.tasks import canonical
+from chextools.records.ids import id_of_path
+from chextools.records.records import Failure
+from chextools.records.sizes import check_size
+from chextools.tasks import CHEXPERT, canonical
 
+log = logging.getLogger(__name__)
+
+_SPELLED = {name.lower(): name for name in (*CHEXPERT, "Lung Opacity")}
 _SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .dcm .dicom .tif .tiff .gif .bmp .webp .pgm .ppm .jp2 .j2k .npz .gz .nii".split()
 )
@@ -24,14 +34,18 @@ def id_of_image(name: object) -> str:
     name = name.strip().replace("\\", "/")
     if PurePath(name).suffix.lower() not in _SUFFIXES and "/" not in name:
         return records.check_id(name)  # such as a DICOM UID: what follows its last dot is no extension
-    return records.check_id(inputs.id_of_path(name))
+    return records.check_id(id_of_path(name))
 
 
 def task_of(name: object, renamed: Mapping[str, str] | None = None) -> str:
-    """The name of a task that a file of truth gives, as it is written everywhere. Raises InputError."""
+    """The task of a finding that a file of truth names: CheXpert's name, however it is spelled, else its own.
+
+    Raises InputError for what cannot be the name of a task.
+    """
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"no finding is named: {str(name)[:40]!r}")
-    name = canonical((renamed or {}).get(name.strip(), name.strip()))
+    name = (renamed or {}).get(name.strip(), name.strip())
+    name = canonical(_SPELLED.get(name.lower().replace("_", " "), name))
     records.by_task({name: None}, "finding")
     return name
 
@@ -39,7 +53,7 @@ def task_of(name: object, renamed: Mapping[str, str] | None = None) -> str:
 def record_of(identifier: str, drawing: Drawing, **more: object) -> dict:
     """A record with a drawing, its tasks under canonical names."""
     record: dict = {"id": identifier}
-    if drawing.size:
+    if drawing.size and not drawing.is_assumed:
         record["size"] = list(drawing.size)
     return record | {key: value for key, value in more.items() if value} | {KEY: drawing}
 
@@ -75,10 +89,29 @@ def with_masks(record: dict, tasks: Iterable[str] | None = None, size: tuple[int
     return made | {key: value for key, value in more.items() if value}
 
 
-def drawing_of(record: Mapping, rule: str = "majority") -> Drawing | None:
-    """What a record of any form holds as a drawing, its readers apart; None where it holds no truth."""
-    from chextools.masks.shapes import Painted, Polygon
+def renamed(record: dict, names: Mapping[str, str]) -> dict:
+    """The record with its tasks called as the names say, names of either spelling."""
+    called = {canonical(_SPELLED.get(old.lower(), old)): canonical(new) for old, new in names.items()}
 
+    def by_name(found: Mapping) -> dict:
+        result = {called.get(task, task): value for task, value in found.items()}
+        if len(result) < len(found):
+            raise InputError(f"two tasks are called {' and '.join(called.values())}")
+        return result
+
+    made = {key: by_name(value) if key in records.TASK_KEYS else value for key, value in record.items()}
+    if isinstance(record.get(KEY), Drawing):
+        drawing = record[KEY]
+        made[KEY] = replace(
+            drawing,
+            readers={reader: by_name(own) for reader, own in drawing.readers.items()},
+            tasks=tuple(called.get(task, task) for task in drawing.tasks),
+        )
+    return made
+
+
+def drawing_of(record: Mapping) -> Drawing | None:
+    """What a record of any form holds as a drawing, its readers apart; None where it holds no truth."""
     if isinstance(record.get(KEY), Drawing):
         return record[KEY]
     size = tuple(record["size"]) if record.get("size") else None
@@ -97,8 +130,134 @@ def drawing_of(record: Mapping, rule: str = "majority") -> Drawing | None:
     painted = [shape for by_task in readers.values() for shapes in by_task.values() for shape in shapes]
     if size is None:
         size = next((shape.mask_.size for shape in painted if isinstance(shape, Painted)), None)
-    return Drawing(readers=readers, size=size, tasks=_tasks(readers), rule=rule, failed=record.get("failed", {}))
+    return Drawing(readers=readers, size=size, tasks=_tasks(readers))
 
 
 def _tasks(readers: Mapping[str, Mapping[str, Sequence]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(task for by_task in readers.values() for task in by_task))
+
+
+class Table:
+    """A CSV file of truth: its name, its columns in lower case, and its rows with where they stand.
+
+    A row is its cells by column, or why it cannot be read.
+    """
+
+    __slots__ = ("header", "name", "rows")
+
+    def __init__(self, name: str, header: Sequence[str], rows: Iterable[tuple[str, Row | InputError]]):
+        self.name, self.header, self.rows = name, header, rows
+
+    def of(self, rows: Iterable[tuple[str, Row | InputError]]) -> Table:
+        """The same columns with other rows."""
+        return Table(self.name, self.header, rows)
+
+
+Row = dict[str, str]
+
+
+def size_in(row: Row) -> tuple[int, int] | None:
+    """The image's size where a row says it; "" is none."""
+    for down, across in (("height", "width"), ("image_height", "image_width"), ("dim0", "dim1"), ("rows", "columns")):
+        if row.get(down) and row.get(across):  # blank says nothing
+            try:
+                height, width = (float(row[column]) for column in (down, across))
+            except ValueError:
+                height = width = 0.5
+            if height != int(height) or width != int(width):
+                raise InputError(f"the size {row[down]} x {row[across]} is no number of pixels")
+            return check_size((int(height), int(width)))
+    return None
+
+
+class Images:
+    """What a file of truth says of each image, put together from lines or items in any order.
+
+    size: of all images, where one is known. is_assumed: whether only as the set publishes them.
+    renamed: names of findings that are other tasks' names.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int] | None = None,
+        is_assumed: bool = False,
+        renamed: Mapping[str, str] | None = None,
+    ):
+        self.name, self.size, self.is_assumed, self.renamed = name, size, is_assumed, renamed or {}
+        self.where = ""
+        self._readers: dict[str, dict[str, dict[str, list[Shape]]]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._failed: dict[str, dict[str, str]] = {}
+        self._tasks: dict[str, None] = {}
+
+    def image(self, name: object) -> str:
+        """The id of an image by its name in the file."""
+        identifier = id_of_image(name)
+        self._readers.setdefault(identifier, {})
+        return identifier
+
+    def sized(self, image: str, size: tuple[int, int] | None) -> None:
+        """An image's size. Raises InputError where it was said to be another."""
+        if size is not None and self._sizes.setdefault(image, size) != size:
+            raise InputError(f"{image} has two sizes: {self._sizes[image]} and {size}")
+
+    def look_for(self, task: object) -> str:
+        """Every reader looked for a task: what is not drawn is not there."""
+        name = task_of(task, self.renamed)
+        self._tasks.setdefault(name)
+        return name
+
+    def seen(self, image: str, reader: str) -> None:
+        """A reader read an image, whatever was drawn."""
+        self._readers[image].setdefault(str(reader), {})
+
+    def add(self, image: str, reader: str, task: str, shape: Shape) -> None:
+        """A shape that a reader drew; the same one twice is one."""
+        shapes = self._readers[image].setdefault(str(reader), {}).setdefault(task_of(task, self.renamed), [])
+        if isinstance(shape, Painted) or shape not in shapes:
+            shapes.append(shape)
+
+    def fail(self, image: str, task: str, reason: str) -> None:
+        self._failed.setdefault(image, {}).setdefault(task_of(task, self.renamed), reason)
+
+    @contextlib.contextmanager
+    def failing(self, image: str, task: object, where: str = "") -> Iterator[str]:
+        """The name of a task; an InputError in the block costs this task of this image. where: else the row's."""
+        name = task_of(task, self.renamed)
+        try:
+            yield name
+        except InputError as error:
+            self.fail(image, name, f"{where or self.where}: {error}")
+
+    def read(self, table: Table, add: Callable[[Row], None]) -> Iterator[dict | Failure]:
+        """Add each row of a table, then give a record per image, and a failure per row that names none."""
+        for where, row in table.rows:
+            try:
+                if isinstance(row, InputError):
+                    raise row
+                self.where = where
+                add(row)
+            except InputError as error:
+                yield Failure(where, str(error))
+        yield from self.records()
+
+    def records(self) -> Iterator[dict]:
+        """A record per image, in the order in which the file names them."""
+        outsiders = 0
+        for image, readers in self._readers.items():
+            if not readers and image not in self._failed:
+                continue  # nothing that could be read
+            size = self._sizes.get(image, self.size)
+            drawing = Drawing(
+                readers=readers or {ALONE: {}},
+                size=size,
+                tasks=tuple(self._tasks),
+                is_assumed=self.is_assumed and image not in self._sizes,
+            )
+            if size and not drawing.is_assumed:
+                drawn = itertools.chain.from_iterable(s for by_task in readers.values() for s in by_task.values())
+                outsiders += sum(outside(shape, size) > 1 for shape in drawn)
+            yield record_of(image, drawing, failed=self._failed.get(image))
+        if outsiders:
+            log.warning("%s: %d shapes reach outside their image: clipped", self.name, outsiders)

@@ -4,6 +4,7 @@
     {id: {task: RLE}}, COCO            records with "masks"
     {id: {img_size, task: outlines}}   records with "size" and "outlines"
     {id: {task: [[x, y], ...]}}        records with "points"
+    other tools' and sets' truth       records with drawings (`foreign`)
     folder of heatmaps, one heatmap    records with "heatmap"
 
 Any of the files may be compressed with gzip. Memory does not grow with the length of a JSON Lines stream.
@@ -12,17 +13,15 @@ Any of the files may be compressed with gzip. Memory does not grow with the leng
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import BinaryIO
 
 from chextools.errors import InputError
+from chextools.inputs import foreign
 from chextools.plumbing import jsontext, streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
-
-_PATIENT = re.compile(r"patient\d+")
 
 
 def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
@@ -40,6 +39,8 @@ def read(source: str, stdin: BinaryIO) -> Iterator[Located | Failure]:
 
         identifier, _ = split_name(source) or (PurePath(source).stem, "")
         yield from _located(source, [{"id": identifier, "heatmap": source}])
+    elif (found := foreign.of_file(source)) is not None:
+        yield from _located(source, found)
     else:
         with streams.open_input(source) as stream:
             yield from read_stream(stream, source)
@@ -67,7 +68,8 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
         return
     start = first.lstrip()[:1]
     if start not in (b"{", b"["):
-        raise InputError(f"{name}: neither JSON Lines nor a JSON document (it starts with {first[:20]!r})")
+        yield from _located(name, foreign.of_text(first, lines, name))
+        return
     (where, value), *_ = jsontext.parsed_lines([first], name, number - 1)
     if _is_record(value):
         yield _line(where, value)
@@ -84,7 +86,7 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
     else:
         try:
             document = jsontext.loads(b"".join([first, *rest])) if broken else value
-            yield from _located(name, _from_document(document))
+            yield from _located(name, _from_document(document, name))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -95,16 +97,6 @@ def objects(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
         yield _object(where, value)
 
 
-def id_of_path(path: str) -> str:
-    """An image's id: its path's parts from the first `patientNNN` on, else all of it, joined by `_`, no extension."""
-    pure = PurePath(path)
-    if pure.name and not pure.suffix[1:].isdigit():  # a DICOM UID such as 1.2.840 has no extension
-        pure = pure.with_suffix("")
-    parts = [part for part in pure.parts if part not in ("/", ".")]
-    start = next((i for i, part in enumerate(parts) if _PATIENT.match(part)), 0)
-    return "_".join(parts[start:])
-
-
 def _is_heatmap(path: str) -> bool:
     return path.endswith((".npz", "_map.pkl"))
 
@@ -112,14 +104,29 @@ def _is_heatmap(path: str) -> bool:
 def _read_folder(path: str) -> Iterator[Located | Failure]:
     from chextools.heatmaps.folders import open_folder
 
+    if foreign.is_truth_folder(path):
+        files = foreign.files_in(path)
+        yield from _each(files) if files else _located(path, foreign.of_masks(path))
+        return
     folder = open_folder(path)
     yield from _located(path, ({"id": i, "heatmap": folder.reference(i)} for i in folder))
 
 
-def _located(name: str, items) -> Iterator[Located | Failure]:
+def _each(files: Sequence[str]) -> Iterator[Located | Failure]:
+    """Records of files that were found, not named: one that cannot be read is a failure."""
+    for file in files:
+        try:
+            with streams.open_input(os.devnull) as nothing:
+                yield from read(file, nothing)
+        except InputError as error:
+            yield Failure(file, str(error).removeprefix(f"{file}: "))
+
+
+def _located(name: str, items: Iterable[dict | Failure]) -> Iterator[Located | Failure]:
     for record in items:
         if isinstance(record, Failure):
-            yield Failure(f"{name}: {record.where}", record.reason)
+            where = record.where if record.where.startswith(f"{name}:") else f"{name}: {record.where}"
+            yield Failure(where, record.reason)
             continue
         where = f"{name}: {record.get('id')}"
         try:
@@ -164,12 +171,10 @@ def _line(where: str, value: object) -> Located | Failure:
         return Failure(where, str(error))
 
 
-def _from_document(document: object) -> Iterator[dict]:
+def _from_document(document: object, name: str) -> Iterator[dict | Failure]:
     """Records of one JSON document, told apart by its first value that is not empty."""
-    if isinstance(document, list) or "images" in document or "annotations" in document:
-        from chextools.inputs import coco
-
-        return coco.records_of(document)
+    if (found := foreign.of_document(document, name)) is not None:
+        return found
     if not isinstance(document, dict) or not all(isinstance(v, dict) for v in document.values()):
         raise InputError("neither records nor masks, outlines, points or COCO: expected an object by image id")
     if any("img_size" in value for value in document.values()):

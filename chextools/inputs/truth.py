@@ -1,16 +1,132 @@
-"""What radiologists outlined, in whatever form it comes."""
+"""What radiologists outlined, in whatever form it comes, by one reader or several."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import BinaryIO
 
 from chextools import tasks
 from chextools.errors import InputError
+from chextools.inputs import drawn, inputs
+from chextools.masks.drawing import ALONE, KEY, Drawing
 from chextools.masks.mask import Mask
-from chextools.records.records import Failure, Located
+from chextools.records import records
+from chextools.records.records import Failure, Located, few
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthSettings:
+    """What files of truth do not say.
+
+    size: (height, width) of the image in which their coordinates are; where it is given, truth is scaled to the size
+        of what it is compared with.
+    consensus: how several readers' masks become one (`masks.consensus.RULES`); None for the majority's.
+    images: X-rays, whose sizes count where a file says none: paths of a CSV, folder, pack or records.
+    """
+
+    size: Size | None = None
+    consensus: str | None = None
+    images: Sequence[str] = ()
+
+
+def read_truth(sources: str | Sequence[str], stdin: BinaryIO, settings: TruthSettings | None = None) -> Truth:
+    """The truth of files, told apart by content; several are several readers. Raises InputError if there is none."""
+    sources = [sources] if isinstance(sources, str) else list(sources)
+    settings = settings or TruthSettings()
+    if len(sources) == 1:
+        items: Iterable[Located | Failure] = inputs.read_all(sources, stdin)
+    else:
+        items = _of_readers(sources, stdin)
+    truth = truth_of(settled(items, settings, stdin), ", ".join(sources))
+    several = [i for i, r in truth.records.items() if KEY in r and len(r[KEY].readers) > 1]
+    if several and settings.consensus is None:
+        log.warning("several readers of %s: what most of them outlined is the truth (--consensus)", few(several))
+    return truth
+
+
+def settled(
+    items: Iterable[Located | Failure], settings: TruthSettings, stdin: BinaryIO
+) -> Iterator[Located | Failure]:
+    """The items, what is drawn on them with the sizes and the consensus that the settings say."""
+    sizes = sizes_of(settings.images, stdin) if settings.images else {}
+
+    def record_of(record: dict) -> dict:
+        asked = settings.size or (settings.consensus and "readers" in record)
+        drawing = drawn.drawing_of(record) if KEY in record or asked else None
+        if drawing is None:
+            return record
+        target = sizes.get(record["id"])
+        drawing = replace(drawing.measured(settings.size, target), rule=settings.consensus or drawing.rule)
+        return {k: v for k, v in record.items() if k not in ("masks", "outlines", "readers")} | {KEY: drawing}
+
+    return (records.applied(record_of, item) for item in items)
+
+
+def sizes_of(images: Sequence[str], stdin: BinaryIO) -> dict[str, Size]:
+    """Sizes of X-rays by id: those that records say, else of their headers. Raises InputError at the first broken one."""
+    from chextools.inputs import datasets
+    from chextools.xrays.images import measure
+
+    found = {}
+    for item in datasets.read_all(images, stdin):
+        if isinstance(item, Failure):
+            raise InputError(f"{item.where}: {item.reason}")
+        record = item.record
+        found[record["id"]] = tuple(record.get("size") or measure(record["image"]).size)
+    return found
+
+
+def _of_readers(sources: Sequence[str], stdin: BinaryIO) -> Iterator[Located | Failure]:
+    """Each file is a reader, or several, of the images that it has: a record per image with all of them."""
+    stems = [PurePath(source).name.partition(".")[0] or source for source in sources]
+    names = stems if len(set(stems)) == len(stems) else list(sources)
+    found: dict[str, dict] = {}
+    looked: dict[str, Drawing] = {}
+    for source, name in zip(sources, names):
+        for item in inputs.read_all([source], stdin):
+            if isinstance(item, Failure):
+                yield item
+                continue
+            try:
+                drawing = drawn.drawing_of(item.record)
+                if drawing is None:
+                    raise InputError(_NO_TRUTH)
+                identifier = item.record["id"]
+                looked[identifier] = _joined(looked.get(identifier), drawing, name)
+                found.setdefault(identifier, {}).update(item.record)
+            except InputError as error:
+                yield Failure(item.where, str(error))
+    for identifier, record in found.items():
+        yield Located(f"truth: {identifier}", record | {KEY: looked[identifier]})
+
+
+def _joined(before: Drawing | None, drawing: Drawing, name: str) -> Drawing:
+    """Readers of one image, and those of one more file. Raises InputError where their images are of other sizes."""
+    readers = {f"{name}:{reader}" if reader != ALONE else name: own for reader, own in drawing.readers.items()}
+    if before is None:
+        return replace(drawing, readers=readers)
+    if before.size and drawing.size and before.size != drawing.size:
+        raise InputError(f"{name} has an image of {drawing.size}, others have {before.size}")
+    return replace(
+        before,
+        readers={**before.readers, **readers},
+        size=before.size or drawing.size,
+        is_assumed=before.is_assumed and drawing.is_assumed,
+        tasks=tuple(dict.fromkeys([*before.tasks, *drawing.tasks])),
+    )
+
+
+_TRUTH = {"masks", "outlines", KEY}
+_NO_TRUTH = 'neither "masks" nor outlines'
 
 
 @dataclass
@@ -20,50 +136,77 @@ class Truth:
     records: dict[str, dict]
     tasks: list[str]
     failures: list[Failure]
+    where: str = "the truth"
 
 
-def read_truth(items: Iterable[Located | Failure], where: str) -> Truth:
+def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     """The truth in records with masks or outlines. Raises InputError if there is none."""
     found: dict[str, dict] = {}
     failures = []
     for item in items:
-        if isinstance(item, Located) and ("masks" in item.record or "outlines" in item.record):
+        if isinstance(item, Located) and _TRUTH.intersection(item.record):
             found[item.record["id"]] = item.record
         elif isinstance(item, Located):
-            failures.append(Failure(item.where, 'neither "masks" nor outlines'))
+            failures.append(Failure(item.where, _NO_TRUTH))
         else:
             failures.append(item)
     if not found:
         reason = f" ({failures[0].where}: {failures[0].reason})" if failures else ""
         raise InputError(f"{where}: no truth{reason}")
-    names = itertools.chain.from_iterable(record.get("masks", record.get("outlines")) for record in found.values())
-    return Truth(found, tasks.study_order(names), failures)
+    names = itertools.chain.from_iterable(tasks_of(record) for record in found.values())
+    return Truth(found, tasks.study_order(names), failures, where)
 
 
-def masks_of(record: dict | None, names: Iterable[str]) -> tuple[dict[str, Mask | None], dict[str, str]]:
+def tasks_of(record: Mapping) -> list[str]:
+    """The tasks of which a record has masks, outlines or drawings."""
+    if isinstance(record.get(KEY), Drawing):
+        return record[KEY].names
+    return list(record.get("masks", record.get("outlines", ())))
+
+
+def masks_of(
+    record: dict | None, names: Iterable[str], size: Size | None = None
+) -> tuple[dict[str, Mask | None], dict[str, str]]:
     """`mask_of` of each task, and the reasons of those that failed or are broken."""
     masks, failed = {}, {}
     encoded = {task: rle for task, rle in (record or {}).get("masks", {}).items() if task in names}
-    if record is not None and not record.get("failed"):
+    if record is not None and not record.get("failed") and KEY not in record:
         with contextlib.suppress(InputError):  # one is broken: then one by one, to say which
             masks = dict(zip(encoded, Mask.from_rles(list(encoded.values()))))
     for task in names:
         if task not in masks:
             try:
-                masks[task] = mask_of(record, task)
+                masks[task] = mask_of(record, task, size)
             except InputError as error:
                 failed[task] = str(error)
     return masks, failed
 
 
-def mask_of(record: dict | None, task: str) -> Mask | None:
-    """The task's mask; None where there is none. Raises InputError for one that failed or is broken."""
+def mask_of(record: dict | None, task: str, size: Size | None = None) -> Mask | None:
+    """The task's mask; None where there is none. Raises InputError for one that failed or is broken.
+
+    size: of the image, for what was drawn on one of an unknown or another size.
+    """
     if record is None:
         return None
     if task in record.get("failed", {}):
         raise InputError(record["failed"][task])
+    if isinstance(record.get(KEY), Drawing):
+        return record[KEY].mask(task, size)
     if task in record.get("masks", {}):
         return Mask.from_rle(record["masks"][task])
     if "outlines" in record:  # an image's outlines name the tasks that are there; the others are empty
         return Mask.from_polygons(tuple(record["size"]), record["outlines"].get(task, ()))
+    return None
+
+
+def size_of(record: Mapping | None) -> Size | None:
+    """The size of a prediction's image, for its truth; None where only its heatmap's file could tell."""
+    if record is None:
+        return None
+    if record.get("size"):
+        return tuple(record["size"])
+    rle = next(iter(record.get("masks", {}).values()), None)
+    with contextlib.suppress(InputError):
+        return Mask.from_rle(rle).size if rle is not None else None
     return None

@@ -19,7 +19,7 @@ _ITERATIONS = 10_000
 _CONVERGED = 1e-14
 
 
-def consensus(masks: Sequence[Mask], rule: str) -> Mask:
+def agreed(masks: Sequence[Mask], rule: str) -> Mask:
     """The mask of readers of one image, at least one, of one size. A majority is more than half of them.
 
     Raises InputError for masks of different sizes.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from chextools.errors import InputError
-from chextools.masks.consensus import consensus
+from chextools.masks.consensus import agreed
 from chextools.masks.mask import Mask, union
 from chextools.masks.shapes import Box, Painted, Runs, Shape, Size, draw
 
@@ -23,6 +23,7 @@ class Drawing:
     tasks: for which every reader looked, so that what is not drawn is an empty mask; any other is not known.
     is_assumed: whether the size is only that of the data set's images as they are published.
     is_scaled: whether it is drawn into images of other sizes, by scaling.
+    target: the image's own size, where it was looked up.
     rule: how readers' masks become one (`consensus.RULES`).
     """
 
@@ -31,8 +32,8 @@ class Drawing:
     tasks: tuple[str, ...] = ()
     is_assumed: bool = False
     is_scaled: bool = False
+    target: Size | None = None
     rule: str = "majority"
-    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -52,21 +53,24 @@ class Drawing:
             return None
         return len(shapes)
 
-    def of_size(self, size: Size | None, *, given: bool = False) -> Drawing:
-        """The same drawing, its coordinates in an image of this size; `given` where the user says so."""
-        if size is None or (self.size is not None and not self.is_assumed):
-            return replace(self, is_scaled=self.is_scaled or given)
-        return replace(self, size=size, is_scaled=given)
+    def measured(self, given: Size | None, target: Size | None) -> Drawing:
+        """The same drawing with sizes that the file does not say.
+
+        given: by the user, of the image in which the coordinates are; from then on it is scaled. A file that says so
+        itself is believed. target: of the image.
+        """
+        size = self.size if self.size is not None and not (self.is_assumed and given) else given or target
+        return replace(self, size=size, target=target, is_scaled=given is not None)
 
     def mask(self, task: str, size: Size | None = None) -> Mask | None:
-        """All readers' mask of a task, in an image of this size; None for its own. None of a task not looked for.
+        """All readers' mask of a task, in an image of this size; None for its own. No mask of a task not looked for.
 
         Raises InputError where no size is known, or it is another, and for shapes that cannot be drawn.
         """
         if task not in self.names:
             return None
         found = self.by_reader(task, size)
-        return consensus(list(found.values()), self.rule)
+        return agreed(list(found.values()), self.rule)
 
     def by_reader(self, task: str, size: Size | None = None) -> dict[str, Mask]:
         """Each reader's mask of a task; see `mask`."""
@@ -77,9 +81,9 @@ class Drawing:
         }
 
     def _into(self, size: Size | None, task: str) -> Size:
-        into = size or self.size
+        into = size or self.target or self.size
         if into is None:
-            raise InputError("the file does not say the image's size, and nor does anything else: give --truth-size")
+            raise InputError("the file does not say the image's size: give --truth-size HxW, or the X-rays (--images)")
         if self.size and into != self.size and not self.is_scaled:
             what = "boxes" if self.is_of_boxes(task) else "truth"
             raise InputError(

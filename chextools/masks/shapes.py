@@ -236,13 +236,17 @@ def mask_of_runs(text: str, size: Size, form: str) -> Mask:
     height, width = size
     if starts.size and starts[-1] + lengths[-1] > height * width:
         raise InputError(f"runs end at {starts[-1] + lengths[-1]}, but {_said(size)} is {height * width} pixels")
-    flips = np.stack([starts, starts + lengths], axis=1).ravel()
-    if form != "rows":
-        return Mask.from_flips(size, flips)
-    rows = np.zeros(height * width + 1, np.int8)
-    np.add.at(rows, flips[0::2], 1)
-    np.add.at(rows, flips[1::2], -1)
-    return Mask.from_array(np.cumsum(rows[:-1], dtype=np.int8).reshape(height, width))
+    if form == "rows":
+        return rows_mask(starts, starts + lengths, size)
+    return Mask.from_flips(size, np.stack([starts, starts + lengths], axis=1).ravel())
+
+
+def rows_mask(starts: np.ndarray, ends: np.ndarray, size: Size) -> Mask:
+    """The mask of runs that go row by row from the top, apart: int64 [n], y * width + x."""
+    steps = np.zeros(size[0] * size[1] + 1, np.int8)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, ends, -1)
+    return Mask.from_array(np.cumsum(steps[:-1], dtype=np.int8).reshape(size))
 
 
 def runs_of(text: str, form: str) -> tuple[np.ndarray, np.ndarray]:

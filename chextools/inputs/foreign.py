@@ -1,0 +1,81 @@
+"""Truth and masks as other tools and public sets write them, told apart by content: which reader a file is for.
+
+A reader yields records, whose drawings become masks once sizes are known (`inputs.drawn`), and failures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from chextools.errors import InputError
+from chextools.inputs import coco, dicom_seg, label_studio, labelme, mask_images, truth_csv, truth_xml, via
+from chextools.plumbing.files import walk
+from chextools.records.records import Failure
+
+_FILES = (".xml", ".json", ".dcm")
+_MOST_OF_TABLE = 2**16  # bytes
+
+
+def of_document(document: object, name: str) -> Iterator[dict | Failure] | None:
+    """Records of one JSON document; None where it is none of another tool."""
+    if labelme.is_labelme(document):
+        return labelme.records_of(document, name)
+    if via.is_via(document):
+        return via.records_of(document, name)
+    if label_studio.is_label_studio(document):
+        return label_studio.records_of(document, name)
+    if isinstance(document, list) or (isinstance(document, dict) and {"images", "annotations"}.intersection(document)):
+        return coco.records_of(document)
+    return None
+
+
+def of_text(first: bytes, rest: Iterable[bytes], name: str) -> Iterator[dict | Failure]:
+    """Records of lines that are no JSON. Raises InputError where they are neither XML nor CSV of truth."""
+    lines = itertools.chain([first], rest)
+    if first.lstrip()[:1] == b"<":
+        return truth_xml.records_of(lines, name)
+    if any(byte < 32 and byte not in b"\t\r\n" for byte in first[:4096]):
+        raise InputError(f"{name}: neither JSON, XML nor CSV (it starts with {first[:20]!r})")
+    return truth_csv.records_of(lines, name)
+
+
+def of_file(path: str) -> Iterator[dict | Failure] | None:
+    """Records of a file that is no text; None where it may be."""
+    if mask_images.is_mask_file(path):
+        return iter([mask_images.record_of_file(path)])
+    return dicom_seg.records_of(path) if dicom_seg.is_segmentation(path) else None
+
+
+def is_truth_folder(path: str) -> bool:
+    """Whether a folder holds images or an annotation tool's files, and no heatmaps."""
+    found = False
+    for file in walk(Path(path)):
+        if file.name.endswith((".npz", "_map.pkl")):
+            return False
+        found = found or file.suffix.lower() in (*mask_images.SUFFIXES, *_FILES)
+    return found
+
+
+def files_in(path: str) -> list[str]:
+    """The files of an annotation tool in a folder, each to be read by itself; none where it holds masks as images."""
+    return [str(f) for f in walk(Path(path)) if f.suffix.lower() in _FILES and not _is_table(f)]
+
+
+def of_masks(path: str) -> Iterator[dict | Failure]:
+    """Records of a folder of masks as images."""
+    return mask_images.records_of(path, [file.relative_to(path) for file in walk(Path(path))])
+
+
+def _is_table(file: Path) -> bool:
+    """Whether a JSON says which value of a label image is which task."""
+    if file.suffix.lower() != ".json" or os.path.getsize(file) > _MOST_OF_TABLE:
+        return False
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and not any(isinstance(value, (dict, list)) for value in found.values())

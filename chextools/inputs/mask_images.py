@@ -1,0 +1,231 @@
+"""Masks as images, PNG or TIFF, in a folder.
+
+    ID_TASK.png     a mask of an image and a task that is known, or of ID/TASK.png
+    TASK/ID.png     a folder per task
+    ID.png          a label image, with one file of values beside it: CSV, JSON, ITK-SNAP's labels or Slicer's colours
+
+A mask has two values, of which black or 0 is outside: 0 and 255, 0 and 1, or two colours of a palette. A label image
+has a value per task, 0 for none of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+import numpy as np
+
+from chextools.errors import InputError
+from chextools.inputs.drawn import Images, id_of_image, task_of
+from chextools.masks.drawing import ALONE
+from chextools.masks.mask import Mask
+from chextools.masks.shapes import Painted
+from chextools.records.records import Failure
+from chextools.records.sizes import check_size, shortened
+from chextools.tasks import ALIASES, CHEXPERT
+
+SUFFIXES = (".png", ".tif", ".tiff")
+_TABLES = (".csv", ".json", ".txt", ".ctbl", ".label", ".labels")
+_MOST_OF_TABLE = 2**20  # bytes
+_KNOWN = frozenset(
+    name.lower()
+    for name in (
+        *CHEXPERT,
+        *ALIASES,
+        *"Infiltration Mass Nodule Effusion Emphysema Fibrosis Hernia Heart Lungs Lung".split(),
+        *("Pleural Thickening", "Aortic Enlargement", "Calcification", "ILD", "Other Lesion", "Nodule/Mass"),
+        *("Pulmonary Fibrosis", "Left Lung", "Right Lung", "Rib Fracture", "Clavicle Fracture", "Tuberculosis"),
+    )
+)
+
+
+def records_of(folder: str, files: Sequence[PurePath]) -> Iterator[dict | Failure]:
+    """Records of masks in a folder. files: relative to it, images and the table of values.
+
+    Raises InputError where their names do not say which task a mask is of.
+    """
+    pictures = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    tables = [path for path in files if path.suffix.lower() in _TABLES and len(path.parts) == 1]
+    named = {path: _named(path) for path in pictures}
+    known = {task_of(task) for _, task in filter(None, named.values())}
+    images = Images(folder)
+    if all(named.values()):
+        for path in pictures:
+            identifier, name = named[path]  # type: ignore[misc]
+            try:
+                task = task_of(name)  # a mask that is not there was not looked for
+                mask = read_mask(Path(folder, path))
+                image = images.image(identifier)
+                images.sized(image, mask.size)
+                images.add(image, ALONE, task, Painted(mask))
+            except InputError as error:
+                yield Failure(str(path), str(error))
+    elif len(tables) == 1:
+        values = {value: images.look_for(task) for value, task in _values(Path(folder, tables[0])).items()}
+        for path in pictures:
+            try:
+                _add_labels(images, str(path), Path(folder, path), values)
+            except InputError as error:
+                yield Failure(str(path), str(error))
+    else:
+        odd = next(path for path in pictures if not named[path])
+        many = f"; of {len(tables)} tables none can be chosen" if tables else ""
+        raise InputError(
+            f"{folder}: {odd} does not say which task it is a mask of: name it ID_TASK.png or TASK/ID.png, or put one "
+            f"table of values beside label images{many}{f'; others are of {sorted(known)[0]}' if known else ''}"
+        )
+    yield from images.records()
+
+
+def read_mask(path: Path) -> Mask:
+    """The mask of an image file. Raises InputError that does not name it."""
+    try:
+        with open(path, "rb") as stream:
+            return mask_in(stream, "it")
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+
+
+def mask_in(stream: BinaryIO, what: str) -> Mask:
+    """The mask of an image in a stream, of two values. Raises InputError where it has more, or is no image."""
+    pixels, palette = _pixels(stream, what)
+    values = np.unique(pixels)
+    outside = 0
+    if palette is not None:  # black is outside, whatever its place in the palette
+        outside = next((int(v) for v in values if not any(palette[3 * v : 3 * v + 3])), 0)
+    if len(values) > 2 or (len(values) == 2 and outside not in values):
+        raise InputError(
+            f"{what} holds {len(values)} values, {shortened(values[:5].tolist())}: a mask has two, 0 and one"
+        )
+    return Mask.from_array(pixels != outside)
+
+
+def _pixels(stream: BinaryIO, what: str) -> tuple[np.ndarray, Sequence[int] | None]:
+    """Values [height, width], and the palette they are places in. Colours are one value, 0 for black or transparent."""
+    from PIL import Image
+
+    try:
+        with Image.open(stream, formats=("PNG", "TIFF")) as image:
+            check_size((image.height, image.width), f"{what}: size")
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError(f"{what} holds {image.n_frames} images")
+            palette = image.getpalette("RGB") if image.mode == "P" else None
+            pixels = np.asarray(image)
+            mode = image.mode
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  Pillow raises whatever a broken file leads it to
+        raise InputError(
+            f"{what} is no PNG or TIFF that can be read: {str(error)[:100] or type(error).__name__}"
+        ) from None
+    if pixels.ndim == 2:
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise InputError(f"{what} holds values that are no numbers")
+        return pixels, palette
+    colours = pixels[..., : 1 if mode == "LA" else 3].astype(np.int64)
+    value = np.zeros(pixels.shape[:2], np.int64)
+    for channel in range(colours.shape[2]):
+        value = value * 256 + colours[..., channel]
+    if mode in ("LA", "RGBA") and not (pixels[..., -1] == 255).all():
+        alpha = pixels[..., -1]
+        if not colours.any():  # drawn in black on nothing: only the alpha tells
+            return alpha, None
+        value[alpha == 0] = 0
+    return value, None
+
+
+def _named(path: PurePath) -> tuple[str, str] | None:
+    """(id, task) that a mask's path says; None where it says no task."""
+    parents, stem = path.parts[:-1], path.stem
+    words = re.split(r"_", stem)
+    for start in range(1, len(words)):  # the longest name that is known
+        name = " ".join(words[start:])
+        if name.lower() in _KNOWN:
+            return "_".join(parents + tuple(words[:start])), name
+    whole = stem.replace("_", " ")
+    if parents and whole.lower() in _KNOWN:
+        return "_".join(parents), whole
+    if len(parents) == 1:
+        return stem, parents[0].replace("_", " ")
+    return None
+
+
+def _values(path: Path) -> dict[int, str]:
+    """Tasks by value, of a table: CSV or JSON of either order, ITK-SNAP's label descriptions, Slicer's colour table."""
+    try:
+        data = path.read_bytes()[: _MOST_OF_TABLE + 1]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    if len(data) > _MOST_OF_TABLE:
+        raise InputError(f"{path}: more than {_MOST_OF_TABLE} bytes are no table of values")
+    text = data.decode("utf-8-sig", "replace")
+    if path.suffix.lower() == ".json":
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InputError(f"{path}: not JSON") from None
+        pairs = list(found.items()) if isinstance(found, Mapping) else []
+    elif path.suffix.lower() == ".csv":
+        pairs = [row[:2] for row in csv.reader(io.StringIO(text)) if len(row) >= 2]
+    else:
+        pairs = [_of_line(line) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    values = {}
+    for one, other in filter(None, pairs):
+        value, name = (one, other) if str(one).strip().isdigit() else (other, one)
+        if str(value).strip().isdigit() and int(value) and isinstance(name, str):
+            values[int(value)] = name.strip()
+    if not values:
+        raise InputError(f"{path}: no table of values and tasks")
+    return values
+
+
+def _of_line(line: str) -> tuple[str, str] | None:
+    """Of ITK-SNAP `1 255 0 0 1 1 1 "Edema"`, of Slicer `1 Edema 128 174 128 255`."""
+    if quoted := re.fullmatch(r'\s*(\d+)\s.*"([^"]*)"\s*', line):
+        return quoted[1], quoted[2]
+    words = line.split()
+    if len(words) >= 2 and words[0].isdigit():
+        name = [word for word in words[1:] if not word.isdigit()] if len(words) > 2 else words[1:]
+        return words[0], " ".join(name).replace("_", " ")
+    return None
+
+
+def _add_labels(images: Images, name: str, path: Path, values: Mapping[int, str]) -> None:
+    """A label image's masks. Raises InputError for a value that is not in the table."""
+    try:
+        with open(path, "rb") as stream:
+            pixels, _ = _pixels(stream, "it")
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    there = set(np.unique(pixels).tolist()) - {0}
+    if unknown := sorted(there - values.keys()):
+        raise InputError(f"the value {unknown[0]} is not in the table of values")
+    image = images.image(name)
+    height, width = pixels.shape
+    images.sized(image, (height, width))
+    images.seen(image, ALONE)
+    for value in sorted(there):
+        images.add(image, ALONE, values[int(value)], Painted(Mask.from_array(pixels == value)))
+
+
+def is_mask_file(path: str) -> bool:
+    """Whether a file may be a single mask, by its name."""
+    return os.path.splitext(path)[1].lower() in SUFFIXES and _named(PurePath(PurePath(path).name)) is not None
+
+
+def record_of_file(path: str) -> dict:
+    """The record of a single mask, ID_TASK.png."""
+    identifier, name = _named(PurePath(PurePath(path).name)) or ("", "")
+    images = Images(path)
+    image, task = id_of_image(identifier), images.look_for(name)
+    mask = read_mask(Path(path))
+    images.image(image)
+    images.sized(image, mask.size)
+    images.add(image, ALONE, task, Painted(mask))
+    return next(images.records())
