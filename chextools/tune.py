@@ -60,6 +60,7 @@ class TuningSettings:
     exception: whether cutoffs of Lung Lesion start at 0.1, as in the study.
     threshold, smooth, sign: how heatmaps become masks, before cutoffs; the last two also for thresholds.
     remake: make masks anew where a record has some.
+    replicates, seed: of the bootstrap.
     jobs: processes; None for as many as are ours to use.
     """
 

@@ -488,3 +488,15 @@ def test_empty_stdin_and_existing_output(cli, study, small):
 def test_table_shows_the_models(cli, study):
     shown = cli("chex-regress", study / "iou_results_per_cxr.csv", "--features", study, "--format", "table").out
     assert [line.split()[3] for line in shown.splitlines()] == ["model", *["single"] * 4, *["joint"] * 4]
+
+
+def test_any_metric_by_cxr_is_regressed_and_only_the_studys_are_in_its_files(cli, tmp_path):
+    results = [{"id": f"patient{k}", "energy": {"Edema": k / 10}, "iou": {"Edema": k / 20}} for k in range(9)]
+    (tmp_path / "r.jsonl").write_bytes(lines(results))
+    features = lines([feature_row(k) for k in range(9)])
+    arguments = ("chex-regress", tmp_path / "r.jsonl", "--features", "-", "--csv", tmp_path / "csv")
+    result = cli(*arguments, stdin=features)
+    assert result.code == 0, result.err
+    found = {(row["metric"], row["feature"]): row for row in rows(result.out) if row["model"] == "single"}
+    assert found["energy", "area_ratio"]["slope"] == pytest.approx(2 * found["iou", "area_ratio"]["slope"])
+    assert [path.name for path in (tmp_path / "csv").iterdir()] == ["regression_features_pred_iou.csv"]

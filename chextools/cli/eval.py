@@ -16,7 +16,7 @@ chex-predict test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc --resa
 
 OPTIONS_OF = {option for metric in LOCALISATION.values() for option in metric.options}
 LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder", *OPTIONS_OF)
-SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts")
+SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts", "calibration")
 
 COLUMNS = (
     "metric",
@@ -136,6 +136,9 @@ COLUMNS = (
 @click.option("--human", is_flag=True, help="PRED is the human benchmark: --csv names its files so.")
 @click.option("--per-image", metavar="FILE", help="Write each CXR's values (JSON Lines).")
 @click.option("--replicate-table", metavar="FILE", help="Write each replicate's means (JSON Lines).")
+@click.option(
+    "--calibration", metavar="FILE", help="Write each task's calibration curve, with --metric ece (JSON Lines)."
+)
 @click.option("--csv", "csv_folder", metavar="DIR", help="Write the files that the study's scripts write.")
 @options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, CSV, or a table to look at.")
 @options.output("the rows")
@@ -167,6 +170,7 @@ def command(
     human,
     per_image,
     replicate_table,
+    calibration,
     csv_folder,
     output_format,
     output,
@@ -190,7 +194,7 @@ def command(
     if (*truth, *inputs, *truth_settings.images).count("-") > 1:
         raise click.UsageError("only one of PRED, --truth and --images can be stdin")
     _check(context, truth, frozenset(metrics))
-    files.check_targets((output, per_image, replicate_table), force)
+    files.check_targets((output, per_image, replicate_table, calibration), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.evaluation_names(metrics or LOCALISATION, human), force)
     settings = evaluate.EvaluationSettings(
@@ -216,10 +220,14 @@ def command(
     )
     tally = base.tally(fail_fast)
     result = evaluate.run(inputs, settings, stdin=base.stdin(), tally=tally)
-    for target, rows in ((per_image, evaluate.per_image), (replicate_table, evaluate.replicate_rows)):
+    for target, rows in (
+        (per_image, evaluate.per_image(result)),
+        (replicate_table, evaluate.replicate_rows(result)),
+        (calibration, result.calibration),
+    ):
         if target:
             with base.output(target, force) as write:
-                write("".join(dumps(row) + "\n" for row in rows(result)))
+                write("".join(dumps(row) + "\n" for row in rows))
     if csv_folder:
         study_csv.write(csv_folder, study_csv.evaluation_files(result, human), force)
     with base.output(output, force) as write:
@@ -246,6 +254,8 @@ def _check(context: click.Context, truth: tuple[str, ...], metrics: frozenset[st
         raise click.UsageError(
             "sensitivity and specificity need --score-threshold, chosen on another set: see chex-tune --for score"
         )
+    if "calibration" in given and "ece" not in metrics:
+        raise click.UsageError("--calibration needs --metric ece")
     if ("shortcut" in metrics) != ("shortcuts" in given):
         raise click.UsageError("--metric shortcut and --shortcut go together")
 

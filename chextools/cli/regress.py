@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import STUDY
+from chextools.metrics.catalogue import PER_IMAGE
 
 EXAMPLE = """
 chex-features annotations.json --truth gt.json | chex-regress per_image.jsonl --features - --format table
@@ -53,7 +53,7 @@ COLUMNS = (
 @click.option("--minus", metavar="RESULTS2", help="Regress the difference: RESULTS minus RESULTS2.")
 @click.option(
     "--metric",
-    type=click.Choice(STUDY),
+    type=click.Choice(PER_IMAGE),
     help="Which metric. [default: all that RESULTS have; of a CSV, the prefix of its name]",
 )
 @options.tasks()
@@ -100,10 +100,10 @@ def command(
         features=features_path, scores=scores_path, minus=minus, metric=metric, tasks=tasks
     )
 
-    def check_folder(names):
+    def check_folder(names: list[str]) -> None:
         if csv_folder:
             wanted = (study_csv.regression_name(name, settings.against, human) for name in names)
-            study_csv.check(csv_folder, wanted, force)
+            study_csv.check(csv_folder, filter(None, wanted), force)
 
     tally = base.tally(fail_fast)
     rows = regress.run(inputs, settings, stdin=base.stdin(), tally=tally, known=check_folder)

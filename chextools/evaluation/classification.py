@@ -15,6 +15,7 @@ from chextools.evaluation.settings import EvaluationSettings
 from chextools.evaluation.shortcuts import Shortcut, rows_of
 from chextools.inputs import datasets
 from chextools.metrics import bootstrap, scores
+from chextools.metrics.calibration import calibration_curve
 from chextools.metrics.catalogue import AT_THRESHOLD
 from chextools.records import records
 from chextools.records.records import Failure, Located, few
@@ -136,6 +137,8 @@ def evaluation_of(
         found = _rows(metric, names, values[metric], replicates[metric], labels, scored, broken, by_task)
         result.summary += [row | drawn(settings) for row in found]
         result.tables[metric] = Table([], names, np.zeros((0, len(names))), replicates[metric])
+    if "ece" in settings.metrics:
+        result.calibration = list(_calibration(names, scored, labels))
     if "shortcut" in settings.metrics:
         drawn_times = list(_times([row.patient for row in rows], settings))
         for shortcut in [*_of_words(rows), *shortcuts]:
@@ -223,6 +226,17 @@ def _bootstrapped(
             for k in range(tasks):
                 replicates[metric][block, k] = measured(metric, k, times)
     return values, replicates
+
+
+def _calibration(names: Sequence[str], scored: np.ndarray, labels: np.ndarray) -> Iterator[dict]:
+    """The points of each task's calibration curve."""
+    for k, task in enumerate(names):
+        usable = ~np.isnan(labels[:, k]) & ~np.isnan(scored[:, k])
+        curve = calibration_curve(scored[usable, k], labels[usable, k] == 1)
+        keys = ("from", "to", "n", "score", "share", "lower", "upper")
+        columns = (curve.low, curve.high, curve.n, curve.score, curve.share, curve.lower, curve.upper)
+        for values in zip(*(column.tolist() for column in columns)):
+            yield {"metric": "calibration", "task": task} | dict(zip(keys, values))
 
 
 def _rows(

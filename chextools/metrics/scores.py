@@ -55,10 +55,15 @@ def ece(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarr
     """Expected calibration error: |mean score - share of positives| in 15 bins of equal width, weighted by their
     CXRs.
     """
-    bins = np.minimum((scores * ECE_BINS).astype(int), ECE_BINS - 1)
+    bins = bins_of(scores)
     excess = np.zeros((len(scores), ECE_BINS))
     excess[np.arange(len(scores)), bins] = scores - positive
     return ratio(np.abs(times @ excess).sum(axis=1), times.sum(axis=1))
+
+
+def bins_of(scores: np.ndarray) -> np.ndarray:
+    """Which of `ECE_BINS` bins of equal width each score in [0, 1] is in."""
+    return np.minimum((scores * ECE_BINS).astype(int), ECE_BINS - 1)
 
 
 def sensitivity(scores: np.ndarray, positive: np.ndarray, times: np.ndarray, threshold: float) -> np.ndarray:

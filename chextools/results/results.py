@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,12 +29,17 @@ class Table:
 
 @dataclass
 class Evaluation:
-    """summary: one object per metric and task. tables: by metric. rows: what was measured per CXR, sorted by id."""
+    """What chex-eval found.
+
+    summary: one object per metric and task. tables: by metric. rows: what was measured per CXR, sorted by id.
+    calibration: beside ece, one object per task and bin of scores.
+    """
 
     summary: list[dict]
     tables: dict[str, Table]
     rows: list
     tasks: list[str]
+    calibration: list[dict] = field(default_factory=list)
 
 
 def join(left: Iterable[str], left_name: str, right: Iterable[str], right_name: str) -> list[str]:

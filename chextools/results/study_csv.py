@@ -123,9 +123,11 @@ def features_files(by_id: Mapping[str, Mapping[str, Mapping]], names: Iterable[s
 
 
 def regression_name(metric: str, against: str, human: bool = False) -> str:
-    """The file of a regression of `metric`, such as iou or iou_diff, on "features" or "scores"."""
+    """The file of a regression of `metric`, such as iou_diff, on "features" or "scores"; "" if it is not the study's."""
     kind, _, difference = metric.partition("_")
-    stem = _STEMS[kind]
+    stem = _STEMS.get(kind)
+    if stem is None:
+        return ""
     if against == "scores":
         return f"regression_modelprob_{stem}{'_diff' if difference else '_hb' if human else ''}.csv"
     return f"regression_features_{f'{stem}_diff' if difference else f'hb_{stem}' if human else f'pred_{stem}'}.csv"
@@ -135,14 +137,15 @@ def regression_files(rows: Iterable[dict], against: str, human: bool = False) ->
     """File name to content of the study's regressions, each on one feature or the scores of one task."""
     tables: dict[str, list[list]] = {}
     for row in rows:
-        if row["model"] != "single":
+        name = regression_name(row["metric"], against, human)
+        if row["model"] != "single" or not name:
             continue
         slope = _estimate(row, "slope", "", row["p_bonferroni"])
         if against == "scores":
             cells = [row["task"], float(row["n"]), slope, _estimate(row, "spearman", "spearman_", row["spearman_p"])]
         else:
             cells = [row["task"], _STUDY_FEATURES.get(row["feature"], row["feature"]), slope]
-        tables.setdefault(regression_name(row["metric"], against, human), []).append(cells)
+        tables.setdefault(name, []).append(cells)
     scores = ["task", "n", "Linear regression coefficients", "Spearman correlations"]
     features = ["task", "feature", "Linear regression coefficients"]
     return {name: text(scores if against == "scores" else features, cells) for name, cells in tables.items()}
