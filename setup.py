@@ -1,5 +1,6 @@
 """Packaging. `bin/` names the commands; an sdist carries all that a checkout has."""
 
+import keyword
 import re
 from glob import glob
 from pathlib import Path
@@ -26,6 +27,12 @@ class WithCompletion(install_data):
             target = Path(self.install_dir, "share", place)
             self.mkpath(str(target.parent))
             self.outfiles.append(self.copy_file(str(source), str(target))[0])
+
+
+def module_of(command: str) -> str:
+    """The module of chextools.cli that a command is; none can be called like a word of Python's: bin/launch, too."""
+    name = command.removeprefix("chex-")
+    return name + "ing" if keyword.iskeyword(name) else name
 
 
 class WholeSdist(sdist):
@@ -83,9 +90,7 @@ setup(
         ],
         "dev": ["ruff>=0.14", "mypy>=1.11"],
     },
-    entry_points={
-        "console_scripts": [f"{name} = chextools.cli.{name.removeprefix('chex-')}:main" for name in COMMANDS]
-    },
+    entry_points={"console_scripts": [f"{name} = chextools.cli.{module_of(name)}:main" for name in COMMANDS]},
     data_files=[(f"share/man/man{n}", sorted(glob(f"man/man{n}/*.{n}", root_dir=ROOT))) for n in (1, 7)],
     cmdclass={"install_data": WithCompletion, "sdist": WholeSdist},
     classifiers=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import io
 import os
 import shutil
@@ -87,12 +88,18 @@ class Result:
     err: str
 
 
+def cli_module(command: str) -> str:
+    """The module of chextools.cli that a command is; chex-import's cannot be called like a word of Python's."""
+    name = command.removeprefix("chex-")
+    return name + "ing" if keyword.iskeyword(name) else name
+
+
 @pytest.fixture
 def cli(monkeypatch):
     """Run a command in this process, which saves its start-up: `cli("chex-segment", "maps", stdin=...)`."""
 
     def call(command: str, *arguments: object, stdin: bytes = b"") -> Result:
-        module = importlib.import_module("chextools.cli." + command.removeprefix("chex-"))
+        module = importlib.import_module(f"chextools.cli.{cli_module(command)}")
         out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [command, *map(str, arguments)])

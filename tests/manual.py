@@ -7,6 +7,7 @@ python tests/manual.py          rewrite the sections in man/man1
 from __future__ import annotations
 
 import importlib
+import keyword
 import re
 import sys
 import textwrap
@@ -24,7 +25,8 @@ END = '.\\" END OPTIONS\n'
 
 
 def command(name: str) -> click.Command:
-    return importlib.import_module("chextools.cli." + name.removeprefix("chex-")).command
+    module = name.removeprefix("chex-")
+    return importlib.import_module(f"chextools.cli.{module}{'ing' * keyword.iskeyword(module)}").command
 
 
 def options(name: str) -> str:

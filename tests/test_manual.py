@@ -6,7 +6,7 @@ import subprocess
 
 import manual
 import pytest
-from conftest import COMMANDS, ROOT, need_tool
+from conftest import COMMANDS, ROOT, cli_module, need_tool
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,7 +23,7 @@ def test_mandoc_finds_nothing(page):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_rooms(command):
-    name = command.removeprefix("chex-")
+    name = cli_module(command)
     module = "evaluate" if name == "eval" else name
     rooms = [f"bin/{command}", f"chextools/cli/{name}.py", f"chextools/{module}.py", f"man/man1/{command}.1"]
     assert [room for room in rooms if not (ROOT / room).exists()] == []

@@ -6,9 +6,13 @@ code. The graph does not depend on the weights, so that of a network in training
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import operator
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +29,7 @@ _DROPS = frozenset("dropout feature_dropout alpha_dropout feature_alpha_dropout 
 _IGNORED = ("_assert", "sym_constrain", "_guard", "_functional_assert", "_empty_nn_module_stack")
 _PLACES = {"device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "generator"}
 _MADE_OF_SHAPE = {"zeros": "new_zeros", "ones": "new_ones", "full": "new_full", "empty": "new_zeros"}
+_DEPENDS = "what it computes depends on the values of its input"
 _WRAPPED = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 Value = Any  # a Ref, a Stored, or a plain value
@@ -39,10 +44,11 @@ def trace(model: nn.Module, channels: int, size: int) -> tuple[NetworkGraph, dic
     data or on how many images there are, where it uses an operator that a graph may not have, and where it returns
     something else.
     """
+    _start_autograd()
     training = {module: module.training for module in model.modules()}
     try:
         program = _exported(model.eval(), channels, size)
-        return of_program(program, type(model).__name__)
+        return of_program(program, _family(model))
     finally:
         for module, mode in training.items():
             module.training = mode
@@ -54,7 +60,28 @@ def of_program(program: ExportedProgram, family: str) -> tuple[NetworkGraph, dic
         translator = _Translator(program, family)
         return translator.run()
     except _WritesToView:  # torch takes what works in place apart, at a price: in seconds, and in names
-        return _Translator(program.run_decompositions({}), family).run()
+        with quietly():
+            apart = program.run_decompositions({})
+        return _Translator(apart, family).run()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Nothing of what libraries print or log: stdout is for records, and an error is one line of ours."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+    finally:
+        logging.disable(before)
+
+
+def _start_autograd() -> None:
+    """Go back once: autograd starts a thread for each device it knows then, and torch.export makes up eight."""
+    torch.zeros((), requires_grad=True).backward()
 
 
 def _exported(model: nn.Module, channels: int, size: int) -> ExportedProgram:
@@ -64,18 +91,24 @@ def _exported(model: nn.Module, channels: int, size: int) -> ExportedProgram:
     for batch in (Dim("batch", min=1, max=4096), Dim.AUTO):
         for strict in (False, True):
             try:
-                with torch.no_grad():
+                with torch.no_grad(), quietly():
                     return export(model, (images,), dynamic_shapes=({0: batch},), strict=strict)
             except Exception as error:  # whatever a stranger's forward does, and whatever torch makes of it
                 why = why or _said(error)
-    raise InputError(f"{type(model).__name__} cannot be traced: {why}")
+                if why is _DEPENDS:
+                    raise InputError(f"{_family(model)} cannot be traced: {why}") from None
+    raise InputError(f"{_family(model)} cannot be traced: {why}")
+
+
+def _family(model: nn.Module) -> str:
+    return str(getattr(model, "family", type(model).__name__))
 
 
 def _said(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if "data-dependent" in str(error).lower() or "GuardOnDataDependent" in type(error).__name__:
-        text = "what it computes depends on the values of its input"
+        return _DEPENDS
     return f"{type(error).__name__}: {text[:300]}" if type(error).__name__ not in text else text[:300]
 
 
@@ -336,6 +369,8 @@ def _modern(name: str, args: list, kwargs: dict) -> tuple[str, list, dict, bool]
         return "group_norm", [args[0], args[6], args[1], args[2], args[7]], {}, True
     if family == "max_pool2d_with_indices":
         return "max_pool2d", args, kwargs, True
+    if family == "copy":  # of what was written over as a whole: its shape alone counts
+        return "expand_as", [args[1], args[0]], {}, False
     if family == "zero":
         return "zeros_like", args[:1], {}, False
     if family == "_softmax":

@@ -97,13 +97,10 @@ def state_of(found: Mapping, source: str) -> dict[str, torch.Tensor]:
 def fit(model: nn.Module, state: Mapping[str, torch.Tensor], same_head: bool, source: str) -> Fit:
     """Copy every tensor of `state` whose key and shape fit into `model`."""
     own = model.state_dict()
-    renamed = {_OLD_DENSENET.sub(r"\1\2", key): key for key in state}
-    prefix = _prefix(renamed, own)
     head = architectures.head(model)[0] + "."
     chosen = {}
-    for key, original in renamed.items():
-        name = key[len(prefix) :]
-        if key.startswith(prefix) and name in own and (same_head or not name.startswith(head)):
+    for name, original in matched(state, own).items():
+        if same_head or not name.startswith(head):
             value = _fitted(model, name, state[original], own[name])
             if value is not None:
                 chosen[name] = (original, value)
@@ -118,6 +115,14 @@ def fit(model: nn.Module, state: Mapping[str, torch.Tensor], same_head: bool, so
     kept = tuple(name for name in own if name not in chosen and not name.endswith("num_batches_tracked"))
     used = {original for original, _ in chosen.values()}
     return Fit(tuple(chosen), kept, tuple(key for key in state if key not in used))
+
+
+def matched(state: Mapping[str, torch.Tensor], own: Mapping) -> dict[str, str]:
+    """Which key of a file's state dict is each of a network's own, whatever its shape: {own key: the file's}."""
+    renamed = {_OLD_DENSENET.sub(r"\1\2", key): key for key in state}
+    prefix = _prefix(renamed, own)
+    found = {key[len(prefix) :]: original for key, original in renamed.items() if key.startswith(prefix)}
+    return {name: original for name, original in found.items() if name in own}
 
 
 def _prefix(names: Mapping[str, str], own: Mapping) -> str:

@@ -136,6 +136,22 @@ def small_checkpoint() -> str:
     return str(path)
 
 
+class Weights:
+    """A path of a state dict from elsewhere, made when it is first asked for."""
+
+    def __str__(self) -> str:
+        return small_weights()
+
+
+@cache
+def small_weights() -> str:
+    import torch
+
+    path = Path(small_checkpoint()).with_name("weights.pth")
+    torch.save({"state_dict": torch.load(small_checkpoint(), weights_only=True)["state_dict"]}, path)
+    return str(path)
+
+
 CHECKPOINT = Checkpoint()
 SCORING = ["--checkpoint", CHECKPOINT, "--batch-size", "1", "--device", "cpu"]
 TRAINING = [
@@ -157,6 +173,12 @@ CASES = {
     "chex-prep": Case("filter", [CXRS / "valid.csv"], ["--split", "0.5,0.5"], image_lines),
     "chex-train": Case(
         "reducer", [CXRS / "valid.csv"], [*TRAINING, "--arch", "shufflenet_v2_x0_5", "--size", "32"], uses_torch=True
+    ),
+    "chex-import": Case(
+        "source",
+        [Weights()],
+        ["--arch", "shufflenet_v2_x0_5", "--tasks", "Cardiomegaly,Edema", "--size", "32", "-o", "imported.pt", "-f"],
+        uses_torch=True,
     ),
     "chex-predict": Case("filter", [CXRS / "valid.csv"], SCORING, image_lines, uses_torch=True),
     "chex-cam": Case(

@@ -16,7 +16,7 @@ import click
 import manual
 import pytest
 from cases import CASES, SMALL
-from conftest import COMMANDS, ROOT, launcher, run
+from conftest import COMMANDS, ROOT, cli_module, launcher, run
 
 FILTERS = [name for name in COMMANDS if CASES[name].kind == "filter"]
 STREAMED = [name for name in COMMANDS if CASES[name].lines()]
@@ -409,7 +409,7 @@ HEAVY = {"torch", "torchvision", "numpy", "PIL", "scipy"}
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_13_help_imports_nothing_heavy(name):
-    module = "chextools.cli." + name.removeprefix("chex-")
+    module = f"chextools.cli.{cli_module(name)}"
     script = f"""
 import sys; from {module} import command
 try: command.main(["--help"])
