@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -77,6 +78,7 @@ def command(name: str, example: str) -> Callable[[Callable], Command]:
 def run(command: Command) -> NoReturn:
     """Run a command as a process and exit as the contract says: 0, 1, 2, or dead of a signal."""
     program = command.name
+    warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")  # several lines each; what matters is an error of ours
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)

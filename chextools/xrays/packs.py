@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,8 +31,10 @@ from chextools.records import records
 from chextools.xrays import images
 
 VERSION = 1
+MAX_SHARDS = 100_000
+MAX_SIDE = 4096
 _PART = ".part"
-_INDEX = re.compile(r"index-(\d+)-of-(\d+)\.jsonl(\.part)?")
+_INDEX = re.compile(r"index-(\d{1,9})-of-(\d{1,9})\.jsonl(\.part)?", re.ASCII)
 
 
 def is_pack(folder: str | os.PathLike) -> bool:
@@ -56,6 +59,8 @@ def open_pack(folder: str | os.PathLike) -> Pack:
     """The whole pack. Raises InputError unless all of its shards are there, finished and of one kind."""
     folder = os.fspath(folder)
     found = list(_indexes(folder))
+    if any(parts > MAX_SHARDS or not 1 <= part <= parts for part, parts, _ in found):
+        raise InputError(f"{folder}: the name of an index claims a shard that cannot be (at most {MAX_SHARDS})")
     finished = {(part, parts) for part, parts, half in found if not half}
     if not found:
         raise InputError(f"{folder}: not a pack")
@@ -65,7 +70,8 @@ def open_pack(folder: str | os.PathLike) -> Pack:
     missing = [part for part in range(1, parts + 1) if (part, parts) not in finished]
     if missing:
         half = any(half and part in missing for part, _, half in found)
-        of = f"shard {', '.join(map(str, missing))} of {parts} is" if parts > 1 else "it is"
+        few = ", ".join(map(str, missing[:10])) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        of = f"shard {few} of {parts} is" if parts > 1 else "it is"
         raise InputError(f"{folder}: {of} {'unfinished; go on with chex-prep --resume' if half else 'missing'}")
     return Pack(folder, [_Part(folder, (part, parts)) for part in range(1, parts + 1)])
 
@@ -239,9 +245,11 @@ class Writer:
         for line in self._index:
             try:
                 entry = records.loads(line)
+                if not line.endswith(b"\n") or not isinstance(entry, dict) or "images" in entry:
+                    break
+                if self._end:
+                    entry = _checked_entry(entry)
             except InputError:
-                break
-            if not line.endswith(b"\n") or "images" in entry:
                 break
             if not self._end:
                 self._check_header(entry)
@@ -295,6 +303,9 @@ class _Part:
     def load(self) -> None:
         """Read the index. Raises InputError unless it is whole and the data have the size it says."""
         try:
+            for path in (self.index, self.data):
+                if not stat.S_ISREG(path.stat().st_mode):
+                    raise InputError(f"{path}: not a regular file")
             text = self.index.read_bytes()
             size = self.data.stat().st_size
         except OSError as error:
@@ -302,16 +313,20 @@ class _Part:
         body, last = text[: text.rfind(b"\n", 0, -1) + 1], text[text.rfind(b"\n", 0, -1) + 1 :]
         try:
             footer = records.loads(last)
-            if footer["crc32"] != zlib.crc32(body):
+            if not isinstance(footer, dict) or footer.get("crc32") != zlib.crc32(body):
                 raise InputError("checksum")
-            self.header, *self.entries = map(json.loads, body.splitlines())
-            if self.header["pack"] != VERSION or self.header["shard"] != list(self.shard):
-                raise InputError("another version or shard")
-            side = self.header["size"]
-        except (InputError, KeyError, TypeError, ValueError) as error:
+            head, *entries = map(records.loads, body.splitlines())
+            self.header = _checked_header(head)
+            if self.header["shard"] != list(self.shard):
+                raise InputError("another shard")
+            self.entries = [_checked_entry(entry) for entry in entries]
+            if sorted(entry["row"] for entry in self.entries) != list(range(len(self.entries))):
+                raise InputError("rows that are not those of its images")
+        except (InputError, ValueError) as error:
             said = error if isinstance(error, InputError) else "not an index"
             raise InputError(f"{self.index}: damaged ({said})") from None
-        if len(self.entries) != footer["images"] or size != len(self.entries) * side**2:
+        side = self.header["size"]
+        if len(self.entries) != footer.get("images") or size != len(self.entries) * side**2:
             raise InputError(f"{self.data}: {size} bytes, but the index says {len(self.entries)} x {side} x {side}")
 
     def array(self) -> np.ndarray:
@@ -319,8 +334,34 @@ class _Part:
         return np.memmap(self.data, np.uint8, "r", shape=shape) if self.entries else np.empty(shape, np.uint8)
 
 
+def _checked_header(value: object) -> dict:
+    """The first line of an index. Raises InputError unless it can be one."""
+    if not isinstance(value, dict) or value.get("pack") != VERSION:
+        raise InputError("another version")
+    if not _is_whole(value.get("size"), 1, MAX_SIDE):
+        raise InputError('no usable "size"')
+    if not isinstance(value.get("shard"), list):
+        raise InputError('no usable "shard"')
+    return value
+
+
+def _checked_entry(value: object) -> dict:
+    """The line of an image, its record checked as any other. Raises InputError."""
+    if not isinstance(value, dict):
+        raise InputError("an entry is not an object")
+    for key, most in (("row", 2**40), ("at", 2**60), ("crc32", 2**32 - 1)):
+        if not _is_whole(value.get(key), 0, most):
+            raise InputError(f'an entry without a usable "{key}"')
+    value["record"] = records.checked(value.get("record"))
+    return value
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
 @functools.lru_cache(maxsize=8)
-def _opened(folder: str, absolute: str) -> Pack:
+def _opened(folder: str, _absolute: str) -> Pack:
     return open_pack(folder)
 
 

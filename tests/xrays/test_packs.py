@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zlib
 
 import numpy as np
 import pytest
@@ -197,3 +199,77 @@ def test_the_index_is_json_lines(tmp_path):
     header, *rows, last = map(json.loads, (tmp_path / "index-1-of-1.jsonl").read_text().splitlines())
     assert header["size"] == SIZE and last["images"] == len(rows) == 6
     assert [row["record"] for row in rows] == RECORDS
+
+
+def forged(folder, change) -> None:
+    """The pack with its index changed, checksum and all."""
+    from chextools.records import records
+
+    path = folder / "index-1-of-1.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    change(lines)
+    body = "".join(records.dumps(line) + "\n" for line in lines[:-1]).encode()
+    footer = lines[-1] | {"crc32": zlib.crc32(body)} if isinstance(lines[-1], dict) else lines[-1]
+    path.write_bytes(body + json.dumps(footer).encode() + b"\n")
+
+
+def put(line: int, value: object, *keys: str):
+    def change(lines: list) -> None:
+        at = lines[line]
+        for key in keys[:-1]:
+            at = at[key]
+        if keys:
+            at[keys[-1]] = value
+        else:
+            lines[line] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (put(1, "../../x", "record", "id"), "not a plain name"),
+        (put(1, "/tmp/x", "record", "id"), "not a plain name"),
+        (put(1, 3, "record", "id"), "id"),
+        (put(1, [1], "record"), "not a JSON object"),
+        (put(1, None), "not an object"),
+        (put(1, 6, "row"), "rows"),
+        (put(1, -1, "row"), "row"),
+        (put(1, 2.0, "row"), "row"),
+        (put(1, True, "at"), "at"),
+        (put(1, "7", "crc32"), "crc32"),
+        (put(1, 3, "row"), "rows"),
+        (put(0, -16, "size"), "size"),
+        (put(0, 10**12, "size"), "size"),
+        (put(0, "16", "size"), "size"),
+        (put(0, 1, "shard"), "shard"),
+        (put(0, [1]), "version"),
+        (put(-1, 10**9, "images"), "bytes, but the index says"),
+        (put(-1, [], "images"), "bytes, but the index says"),
+        (put(-1, 5), "checksum"),
+        (lambda lines: lines[1].pop("record"), "not a JSON object"),
+        (lambda lines: lines[1].pop("at"), "at"),
+        (lambda lines: lines[0].pop("size"), "size"),
+    ],
+)
+def test_a_hostile_index_is_one_line(tmp_path, change, reason):
+    write(tmp_path)
+    forged(tmp_path, change)
+    with pytest.raises(InputError, match=reason) as error:
+        open_pack(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_shards_that_cannot_be_are_refused_without_counting_them(tmp_path):
+    (tmp_path / "index-1-of-999999999.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="claims a shard that cannot be"):
+        open_pack(tmp_path)
+
+
+def test_a_fifo_among_the_files_is_not_waited_for(tmp_path):
+    write(tmp_path)
+    (tmp_path / "index-1-of-1.jsonl").unlink()
+    os.mkfifo(tmp_path / "index-1-of-1.jsonl")
+    with pytest.raises(InputError, match="not a regular file"):
+        open_pack(tmp_path)
