@@ -28,7 +28,7 @@ BATCH = {"cpu": 4, "cuda": 32, "mps": 16}  # images at once, by kind of device
 
 
 @dataclass
-class _Member:
+class Member:
     """A checkpoint of an ensemble: which of its logits go to which of the wanted tasks."""
 
     path: str
@@ -69,7 +69,7 @@ class Ensemble:
             log.warning("%s needs double precision, which this GPU lacks: running on the CPU", method.name)
             self.device = torch.device("cpu")
         inference.whole_precision()
-        loaded: list[tuple[_Member, list[str]]] = []
+        loaded: list[tuple[Member, list[str]]] = []
         used = 0
         for path, wanted in chosen.items():
             checkpoint = checkpoints.load(path)
@@ -81,7 +81,7 @@ class Ensemble:
                 network = None
             about = dataclasses.replace(checkpoint, model=None)
             counts = [task for task in checkpoint.tasks if wanted is None or task in wanted]
-            loaded.append((_Member(path, about, [], [], network), counts))
+            loaded.append((Member(path, about, [], [], network), counts))
         where = ", ".join(paths)
         self.tasks = _chosen(requested, {task for _, counts in loaded for task in counts}, where)
         self.members = []
@@ -137,6 +137,10 @@ class Ensemble:
         """
         return chunks.of_images(images, lambda part: self._explain(part, options))
 
+    def network_of(self, member: Member) -> Network:
+        """The network of one of `members`; read anew where it did not fit in memory."""
+        return member.network or self._network(member.path, self._again(member))
+
     def _explain(
         self, images: Mapping[Square, np.ndarray], options: Callable[[Checkpoint], dict]
     ) -> tuple[np.ndarray, ...]:
@@ -151,7 +155,7 @@ class Ensemble:
             key = (about.square, about.mean, about.std)
             if key not in inputs:
                 inputs[key] = inference.normalise(images[about.square], about.mean, about.std, self.device)
-            network = member.network or self._network(member.path, self._again(member))
+            network = self.network_of(member)
             once = Once(network, inputs[key])
             given = options(about)
             found = attribute(once, inputs[key], member.logits, **given).float()
@@ -165,7 +169,7 @@ class Ensemble:
         return self._mean(maps, count).numpy(), *((total / count).numpy() for total in (scores, *deltas))
 
     def _completeness(
-        self, network: Once, images: Tensor, member: _Member, maps: Tensor, given: dict
+        self, network: Once, images: Tensor, member: Member, maps: Tensor, given: dict
     ) -> tuple[Tensor, Tensor]:
         """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
         delta, change = completeness(network, images, member.logits, maps, given.get("baseline"))
@@ -202,7 +206,7 @@ class Ensemble:
             raise InputError(f"{path}: {self.method.name}: {error}") from None
         return network
 
-    def _again(self, member: _Member) -> Checkpoint:
+    def _again(self, member: Member) -> Checkpoint:
         checkpoint = checkpoints.load(member.path)
         if checkpoint.sha256 != member.about.sha256:
             raise InputError(f"{member.path}: changed while it was in use")

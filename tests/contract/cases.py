@@ -152,6 +152,43 @@ def small_weights() -> str:
     return str(path)
 
 
+@cache
+def probe_lines() -> list[str]:
+    """Records of the X-rays with heatmaps of two tasks, as chex-cam writes them."""
+    import numpy as np
+
+    from chextools.heatmaps.heatmaps import Heatmaps
+    from chextools.heatmaps.npz import write_npz
+
+    folder = Path(tempfile.mkdtemp(prefix="chextools-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    lines = []
+    for number, line in enumerate(image_lines()):
+        record = json.loads(line)
+        with Image.open(record["image"]) as image:
+            size = image.size[::-1]
+        maps = np.random.default_rng(number).random((2, 4, 4)).astype(np.float32)
+        made = Heatmaps(record["id"], size, dict(zip(("Cardiomegaly", "Edema"), maps)), input_size=(32, 32))
+        write_npz(folder / f"{record['id']}.npz", made)
+        lines.append(json.dumps(record | {"heatmap": str(folder / f"{record['id']}.npz")}))
+    return lines
+
+
+class Probed(Overlays):
+    """A path of a file of `probe_lines`."""
+
+    def __str__(self) -> str:
+        return _probed()
+
+
+@cache
+def _probed() -> str:
+    lines = probe_lines()
+    path = Path(json.loads(lines[0])["heatmap"]).parent / "maps.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
 CHECKPOINT = Checkpoint()
 SCORING = ["--checkpoint", CHECKPOINT, "--batch-size", "1", "--device", "cpu"]
 TRAINING = [
@@ -188,6 +225,7 @@ CASES = {
         image_lines,
         uses_torch=True,
     ),
+    "chex-probe": Case("filter", [Probed()], [*SCORING, "--steps", "2"], probe_lines, uses_torch=True),
     "chex-segment": Case("filter", [SMALL / "maps"], lines=heatmap_lines),
     "chex-eval": Case("reducer", [SMALL / "expected/seg_otsu.json"], GT, mask_lines),
     "chex-tune": Case("reducer", [SMALL / "maps"], [*GT, "--for", "threshold"], heatmap_lines),

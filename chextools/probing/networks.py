@@ -1,0 +1,135 @@
+"""An ensemble as probes use it: scores of altered images in full batches, and heatmaps made anew."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from chextools.models import inference
+from chextools.models.checkpoints import Checkpoint
+from chextools.models.chunks import in_chunks
+from chextools.probing.subject import Plan, Subject
+from chextools.saliency import baselines
+from chextools.saliency.ensembles import Ensemble
+from chextools.saliency.network import Network
+from chextools.saliency.settings import MethodSettings
+from chextools.xrays.squares import Square
+
+BATCH = {"cpu": 16, "cuda": 128, "mps": 32}  # altered images at once, by kind of device
+
+
+class Networks:
+    """The networks of an ensemble, and the method that made the heatmaps.
+
+    method: None where heatmaps need not be made anew. batch_size: None for what suits the device.
+    """
+
+    def __init__(self, ensemble: Ensemble, method: MethodSettings | None = None, batch_size: int | None = None):
+        self.ensemble, self.method = ensemble, method
+        self.batch_size = batch_size or BATCH.get(ensemble.device.type, 16)
+        self.forwards = 0  # altered images that went through each network
+        self.kept: dict[str, Any] = {}  # what a probe makes once, under a lock
+        self.lock = threading.Lock()
+
+    def scores(self, plans: Sequence[tuple[Subject, Plan]], score: str) -> list[np.ndarray]:
+        """The scores of each plan's images, float64 [count, K]: all plans' images in turn, cut into full batches."""
+        ends = np.cumsum([plan.count for _, plan in plans])
+        starts = ends - [plan.count for _, plan in plans]
+        known: dict[tuple, Tensor] = {}
+
+        def work(part: slice) -> Tensor:
+            some = [
+                (subject, plan, slice(max(part.start - start, 0), min(part.stop, end) - start))
+                for (subject, plan), start, end in zip(plans, starts.tolist(), ends.tolist())
+                if start < part.stop and end > part.start
+            ]
+            made = [plan.make(rows) for _, plan, rows in some]
+            with self.lock:
+                self.forwards += part.stop - part.start
+
+            def images(about: Checkpoint) -> Tensor:
+                pieces = [
+                    self._input(subject, plan, rows, about, known) for (subject, plan, _), rows in zip(some, made)
+                ]
+                return torch.cat(pieces)
+
+            return self._scored(images, score)
+
+        found = torch.cat(list(in_chunks(int(ends[-1]), self.batch_size, work))).numpy()
+        return [found[start:end] for start, end in zip(starts, ends)]
+
+    def maps(self, images: Mapping[Square, np.ndarray], ensemble: Ensemble | None = None) -> np.ndarray:
+        """Heatmaps float32 [N, K, h, w] of grey levels [N, size, size] by square, made as the method says."""
+        assert self.method is not None
+        method, ensemble = self.method, ensemble or self.ensemble
+        count = len(next(iter(images.values())))
+
+        def work(part: slice) -> Tensor:
+            batch = {square: pixels[part] for square, pixels in images.items()}
+            return torch.from_numpy(ensemble.explain(batch, lambda about: method.options(about, self.batch_size))[0])
+
+        size = 1 if ensemble.method.per_image else min(self.batch_size, ensemble.batch_size())
+        return torch.cat(list(in_chunks(count, size, work))).numpy()
+
+    def altered(self, networks: Sequence[Network]) -> Ensemble:
+        """The ensemble with other networks for its members'."""
+        other = copy.copy(self.ensemble)
+        other.members = [
+            dataclasses.replace(member, network=network) for member, network in zip(self.ensemble.members, networks)
+        ]
+        return other
+
+    def _input(
+        self, subject: Subject, plan: Plan, made: Tensor, about: Checkpoint, known: dict[tuple, Tensor]
+    ) -> Tensor:
+        """The plan's images as a checkpoint takes them: float32 [n, C, size, size]."""
+        square = about.square
+        if plan.baseline is None:
+            return inference.normalise(_resized(made, square.size), about.mean, about.std)
+        key = (id(subject), square, about.mean, about.std)
+        filled = (*key, plan.baseline)
+        if key not in known:
+            grey = torch.as_tensor(subject.images[square])[None]
+            known[key] = inference.normalise(grey, about.mean, about.std, self.ensemble.device)
+        image = known[key]
+        if filled not in known:
+            known[filled] = baselines.of(_filled(plan.baseline, about), image)
+        stays = _resized(made.to(torch.float32), square.size) >= 0.5
+        return torch.where(stays[:, None], image, known[filled])
+
+    def _scored(self, images: Callable[[Checkpoint], Tensor], score: str) -> Tensor:
+        """float64 [n, K]: the mean over the checkpoints of each task."""
+        total, count = None, torch.zeros(len(self.ensemble.tasks), dtype=torch.float64)
+        for member in self.ensemble.members:
+            batch = images(member.about)
+            if batch.device.type == "cpu":
+                batch = batch.contiguous(memory_format=torch.channels_last)
+            logits = self.ensemble.network_of(member).whole(batch).float()
+            found = logits if score == "logit" else member.about.probabilities(logits)
+            if total is None:
+                total = torch.zeros(len(batch), len(self.ensemble.tasks), dtype=torch.float64)
+            total[:, member.columns] += found[:, member.logits].cpu().double()
+            count[member.columns] += 1
+        assert total is not None
+        return total / count
+
+
+def _filled(baseline: str, about: Checkpoint) -> baselines.Baseline:
+    if baseline == "zero":
+        return 0.0
+    return [-mean / std for mean, std in zip(about.mean, about.std)] if baseline == "black" else baseline
+
+
+def _resized(values: Tensor, size: int) -> Tensor:
+    """[n, S, S] to [n, size, size]: for networks that take a smaller input than that which maps refer to."""
+    if values.shape[-1] == size:
+        return values
+    return functional.interpolate(values[:, None], (size, size), mode="bilinear", antialias=True)[:, 0]
