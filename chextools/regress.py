@@ -29,6 +29,7 @@ from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.records.tally import Tally
 from chextools.results import study_csv
+from chextools.results.measured import read_measured
 from chextools.results.results import join
 from chextools.tasks import canonical, choose
 
@@ -141,48 +142,16 @@ def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = N
     """
     seen: dict[tuple[str, str], str] = {}
     for source in sources:
-        name = "stdin" if source == "-" else source
-        with streams.open_source(source, stdin) as stream:
-            if streams.is_json(stream):
-                items: Iterator[Located | Failure] = map(_checked_results, inputs.objects(stream, name))
-            else:
-                items = _study_results(stream, name, metric)
-            for item in items:
-                yield _once(item, seen)
-
-
-def _study_results(stream: BinaryIO, name: str, metric: str | None) -> Iterator[Located | Failure]:
-    said = study_csv.metric_of(name)
-    if said and metric and said != metric:
-        raise InputError(f"{name}: holds {said} by its name, not {metric}")
-    if not (said or metric):
-        raise InputError(f"{name}: the name does not start with iou_ or hitmiss_; say --metric")
-    for item in study_csv.read_by_cxr(stream, name):
-        if isinstance(item, Located):
-            item = Located(item.where, {"id": item.record["id"], said or metric: item.record["values"]})
-        yield item
-
-
-def _checked_results(item: Located | Failure) -> Located | Failure:
-    if isinstance(item, Failure):
-        return item
-    try:
-        record = records.checked(item.record)
-        found = [metric for metric in PER_IMAGE if metric in record]
-        if not found:
-            raise InputError('neither "iou" nor "hit": not per-image results')
-        for metric in found:
-            values = records.by_task(record[metric], metric)
-            record[metric] = {task: records.number(value, metric) for task, value in values.items()}
-    except InputError as error:
-        return Failure(item.where, str(error))
-    return Located(item.where, record)
+        for item in read_measured(source, stdin, metric, need_metric=True):
+            if isinstance(item, Located) and "id" not in item.record:
+                item = Failure(item.where, "replicates, not per-image results")
+            yield _once(item, seen)
 
 
 def _once(item: Located | Failure, seen: dict[tuple[str, str], str]) -> Located | Failure:
     """The item, unless its id had a value of the metric before."""
     if isinstance(item, Located):
-        for key in [(item.record["id"], metric) for metric in PER_IMAGE if metric in item.record]:
+        for key in [(item.record["id"], metric) for metric in PER_IMAGE if metric in item.record["values"]]:
             if key in seen:
                 return Failure(item.where, f"duplicate id {key[0]!r}, first at {seen[key]}")
             seen[key] = item.where
@@ -193,10 +162,10 @@ def collect(items: Iterable[dict], where: str, metric: str | None = None) -> Res
     """Results of all records, of one metric if it is given. Raises InputError if there are none."""
     results = Results()
     for record in items:
-        results.patients[record["id"]] = records.patient(record)
+        results.patients[record["id"]] = record["patient"]
         for name in PER_IMAGE:
-            if name in record and metric in (None, name):
-                results.values.setdefault(name, {})[record["id"]] = record[name]
+            if name in record["values"] and metric in (None, name):
+                results.values.setdefault(name, {})[record["id"]] = record["values"][name]
     if not results.values:
         raise InputError(f"{where}: no results{f' of {metric}' if metric and results.patients else ''}")
     return results
@@ -262,7 +231,7 @@ def _study_features(folder: str) -> Iterator[Located | Failure]:
                     if feature in row:
                         yield Failure(item.where, f"duplicate id {item.record['id']!r}")
                         break
-                    row[feature] = value
+                    row[feature] = value if math.isfinite(value) else math.nan
     for (identifier, task), row in rows.items():
         where = f"{folder}: {identifier}: {task}"
         lacking = [file for file, feature in study_csv.FEATURES_FILES.items() if feature not in row]

@@ -369,7 +369,7 @@ def test_nan_in_a_csv_is_undefined_and_text_is_a_failure(cli, tmp_path):
     "content, message",
     [
         (b"", "no records"),
-        (b'{"id": "a", "masks": {}}\n', "no results of iou or hit"),
+        (b'{"id": "a", "masks": {}}\n', "not per-image results"),
         (b'{"metric": "iou", "task": "Edema", "mean": 0.5}\n', "neither per-image results nor replicates"),
         (b'{"id": "a", "iou": {"Edema": "high"}}\n', '"iou" must hold numbers or null'),
         (b'{"id": "a", "iou": {"Edema": 0.5}', "truncated JSON"),

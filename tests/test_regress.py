@@ -426,8 +426,8 @@ def test_metric_is_the_prefix_or_said(cli, study, small):
         ("Edema,img_id\n1,a/b\n", 'id "a/b" is not a plain name'),
         ("Lung Opacity,Airspace Opacity,img_id\n", '"the columns" names one task twice'),
         ("Edema,img_id\n", "iou_x.csv: no records"),
-        ('{"metric": "iou", "task": "Edema", "mean": 1}\n', 'no "id" key'),
-        ('{"id": "a"}\n', 'neither "iou" nor "hit": not per-image results'),
+        ('{"metric": "iou", "task": "Edema", "mean": 1}\n', "neither per-image results nor replicates"),
+        ('{"id": "a"}\n', "not per-image results"),
         ("", "iou_x.csv: no records"),
     ],
 )

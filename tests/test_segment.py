@@ -186,7 +186,7 @@ def test_a_fifo_is_no_heatmap(cli, tmp_path):
     import os
 
     os.mkfifo(tmp_path / "x_Edema_map.pkl")
-    assert "not a regular file" in cli("chex-segment", tmp_path).err
+    assert "no heatmaps" in cli("chex-segment", tmp_path).err
 
 
 def test_damaged_gzip_is_one_line(cli, tmp_path):

@@ -10,12 +10,10 @@ import numpy as np
 
 from chextools import tasks
 from chextools.errors import InputError
-from chextools.inputs import inputs
-from chextools.metrics.catalogue import PER_IMAGE, STUDY
-from chextools.plumbing import streams
+from chextools.metrics.catalogue import STUDY
 from chextools.records import records
 from chextools.records.records import Failure, Located
-from chextools.results import study_csv
+from chextools.results.measured import read_measured
 
 
 @dataclass
@@ -44,18 +42,9 @@ def read_results(source: str, stdin: BinaryIO, metric: str | None = None) -> Res
     Raises InputError if there are none, or if they are of several metrics and `metric` does not choose.
     """
     name = "stdin" if source == "-" else source
-    said = None
-    with streams.open_source(source, stdin) as stream:
-        if streams.is_json(stream):
-            items = list(inputs.objects(stream, name))
-        else:
-            said = study_csv.metric_of(name)
-            items = list(study_csv.read_by_cxr(stream, name, need_id=False))
-    first, _ = records.peek(items, name)
+    parsed = list(read_measured(source, stdin, metric))
+    first, _ = records.peek(parsed, name)
     of_images = "id" in first
-    if not of_images and not {"means", "values"} & first.keys():
-        raise InputError(f"{name}: neither per-image results nor replicates (chex-eval --per-image, --replicate-table)")
-    parsed = [_parsed(item, said or metric, number) for number, item in enumerate(items)]
     metric = _metric(parsed, metric, name)
     found: dict[str | int, dict[str, float]] = {}
     failures: list[Failure] = []
@@ -65,7 +54,7 @@ def read_results(source: str, stdin: BinaryIO, metric: str | None = None) -> Res
         if isinstance(item, Failure):
             failures.append(item)
         elif metric in item.record["values"]:
-            key = item.record["key"]
+            key = item.record["id"] if "id" in item.record else item.record["replicate"]
             if key in found:
                 what = f"id {key!r}" if of_images else f"replicate {key}"
                 failures.append(Failure(item.where, f"duplicate {what}, first at {places[key]}"))
@@ -79,29 +68,6 @@ def read_results(source: str, stdin: BinaryIO, metric: str | None = None) -> Res
     names = tasks.study_order(task for values in found.values() for task in values)
     table = np.array([[found[key].get(task, np.nan) for task in names] for key in keys]).reshape(len(keys), len(names))
     return Results(name, metric, [str(key) for key in keys] if of_images else None, names, table, failures, patients)
-
-
-def _parsed(item: Located | Failure, metric: str | None, number: int) -> Located | Failure:
-    """A line as {"key": id or number of the replicate, "values": metric -> task -> value}."""
-    if isinstance(item, Failure):
-        return item
-    record = item.record
-    try:
-        key = records.check_id(record["id"]) if "id" in record else record.get("replicate", number)
-        patient = records.patient(record) if "id" in record else ""
-        if "values" in record:  # the study's CSV
-            return Located(item.where, {"key": key, "patient": patient, "values": {metric: record["values"]}})
-        if "means" in record:
-            if not isinstance(key, int):
-                raise InputError(f"replicate {str(key)[:40]!r} is not a whole number")
-            given = {str(record.get("metric")): record["means"]}
-        else:
-            given = {name: record[name] for name in PER_IMAGE if name in record}
-        values = {name: records.by_task(by_task, name) for name, by_task in given.items()}
-        numbers = {name: {t: records.number(v, name) for t, v in values[name].items()} for name in values}
-    except InputError as error:
-        return Failure(item.where, str(error))
-    return Located(item.where, {"key": key, "patient": patient, "values": numbers})
 
 
 def _metric(items: Sequence[Located | Failure], wanted: str | None, name: str) -> str | None:

@@ -25,8 +25,8 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
 
     Bytes go to a temporary file in the same folder, which is then renamed: this holds after kill -9 and on NFS.
     A target that is no regular file (a FIFO), or open already (/dev/stdout), is written through. Modes follow the
-    umask; a symbolic link keeps pointing where it did. What killed runs left of this file is removed first, unless `clean` is False, for
-    many files in one folder: `remove_stale` does it once for all of them.
+    umask; a symbolic link keeps pointing where it did. What killed runs left of this file is removed first, unless
+    `clean` is False, for many files in one folder: `remove_stale` does it once for all of them.
 
     Raises InputError if the file exists and `force` is not given, or if it cannot be written there.
     """

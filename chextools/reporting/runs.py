@@ -434,7 +434,7 @@ def _study_reader(header: list[str], name: str) -> Callable[[dict], list[dict]] 
     Raises NoResults for what no report shows.
     """
     metric = study_csv.metric_of(name) or ("hit" if "hit" in PurePath(name).name else "iou")
-    columns = set(header)
+    columns = {column for column in header if not csvtext.is_index(column)}
     if columns == {"name", "lower", "mean", "upper"}:
         return lambda row: [{"metric": metric, "task": row["name"]} | row]
     if columns >= {"hb", "pred", "pct_diff", "pct_diff_lower", "pct_diff_upper"}:
@@ -460,7 +460,7 @@ def _study_reader(header: list[str], name: str) -> Callable[[dict], list[dict]] 
 def _study_decrease(row: dict, metric: str) -> dict:
     return {
         "metric": metric,
-        "task": row.get(""),
+        "task": next((value for column, value in row.items() if csvtext.is_index(column)), None),
         "pct_decrease": row["pct_diff"],
         "pred": row["pred"],
         "ref": row["hb"],
@@ -504,7 +504,7 @@ def _study_features(row: dict, feature: str) -> list[dict]:
     """A row per task with this one feature: of each CXR and task there are four such rows, one from each file."""
     rows = []
     for task, value in row.items():
-        if task != "img_id":
+        if task != "img_id" and not csvtext.is_index(task):
             if feature == "rec_area_ratio" and isinstance(value, float):
                 value, name = 1 - value, "irrectangularity"
             else:

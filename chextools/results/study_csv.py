@@ -80,8 +80,8 @@ def metric_of(path: str) -> str | None:
 def read_by_cxr(stream: BinaryIO, name: str, need_id: bool = True) -> Iterator[Located | Failure]:
     """Records {"id", "values": {task: number}} of a CSV with a column per task and a column img_id.
 
-    A table of replicates has no img_id: unless one is needed, its records have no "id". An empty cell, NaN or infinity
-    is NaN. Raises InputError if the whole cannot be read.
+    A table of replicates has no img_id: unless one is needed, its records have no "id". An empty cell is NaN;
+    a column that only numbers the rows is left out. Raises InputError if the whole cannot be read.
     """
     table = csvtext.read_table(stream, name)
     if need_id and "img_id" not in table.header:
@@ -107,7 +107,7 @@ def _value(cell: str) -> float:
         number = float(cell or "nan")
     except ValueError:
         raise InputError(f"{quoted(cell)} is not a number") from None
-    return number if math.isfinite(number) else math.nan
+    return number
 
 
 def features_files(by_id: Mapping[str, Mapping[str, Mapping]], names: Iterable[str]) -> dict[str, str]:
