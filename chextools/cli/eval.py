@@ -43,6 +43,7 @@ COLUMNS = (
     "explained_lower",
     "explained_upper",
     "spearman",
+    "truth",
     "failed",
     "reason",
 )

@@ -41,7 +41,18 @@ def evaluation_of(rows: Sequence[Looked], truth: Truth, settings: EvaluationSett
         for kind in kinds:
             if kind.names and kind.of_masks == (LOCALISATION[name].looks_at == MASKS):
                 kind.add(name, result)
+    _say_boxes(result, truth)
     return result
+
+
+def _say_boxes(result: Evaluation, truth: Truth) -> None:
+    """A model's region against boxes overlaps less than against outlines: rows that are of boxes say so."""
+    kinds = {task: kind for task in result.tasks if (kind := truth.drawn_as(task))}
+    whole = "boxes" if len(kinds) == len(result.tasks) and set(kinds.values()) == {"boxes"} else "boxes and outlines"
+    for row in result.summary:
+        kind = kinds.get(row["task"]) or (whole if kinds and row["task"] == AVERAGE else None)
+        if kind and row["metric"] != "count":
+            row["truth"] = kind
 
 
 def _with_missing(rows: Sequence[Looked], truth: Truth, settings: EvaluationSettings) -> list[Looked]:

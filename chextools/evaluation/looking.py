@@ -12,7 +12,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth, masks_of, size_of
-from chextools.masks.drawing import KEY
+from chextools.masks.drawing import KEY, Drawing
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
@@ -123,7 +123,8 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
     """Measure a prediction against its truth; either may be missing, which counts as empty."""
     either = (truth or {}) | (record or {})
     names = settings.tasks
-    trues, failed_looks = masks_of(truth, names, _size_of(record, truth))
+    frame = _size_of(record, truth)
+    trues, failed_looks = masks_of(truth, names, frame)
     masks, failed = masks_of(record, names, size_of(truth))
     failed |= failed_looks
     places = places_of(settings)
@@ -148,7 +149,7 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
             continue
         size = (true or mask or Mask((0, 0), np.empty(0))).size
         row.measured[:4, k] = (
-            size[0] * size[1] or np.nan,
+            size[0] * size[1] or np.nan if record is not None or frame is None else np.nan,
             mask.area if mask is not None else 0,
             true.area if true is not None else 0,
             intersection(mask, true) if mask is not None and true is not None else 0,
@@ -161,7 +162,13 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
 
 
 def _size_of(record: dict | None, truth: dict | None) -> tuple[int, int] | None:
-    """The size of a prediction's image, as far as its truth needs it: of heatmaps only their file says it."""
+    """The size of a prediction's image, as far as its truth needs it: of heatmaps only their file says it.
+
+    Of what was not predicted, and is drawn on an image of unknown size, as small a one as can be.
+    """
+    if record is None and truth is not None and isinstance(truth.get(KEY), Drawing):
+        drawing = truth[KEY]
+        return None if drawing.size or drawing.target else drawing.least_size
     found = size_of(record)
     if found is None and record is not None and "heatmap" in record and truth is not None and KEY in truth:
         from chextools.heatmaps.reading import heatmaps_of

@@ -47,7 +47,9 @@ def of_file(path: str) -> Iterator[dict | Failure] | None:
     """Records of a file that is no text; None where it may be."""
     if mask_images.is_mask_file(path):
         return iter([mask_images.record_of_file(path)])
-    return dicom_seg.records_of(path) if dicom_seg.is_segmentation(path) else None
+    if os.path.isfile(path) and dicom_seg.is_segmentation(path):  # a pipe is read once
+        return dicom_seg.records_of(path)
+    return None
 
 
 def is_truth_folder(path: str) -> bool:

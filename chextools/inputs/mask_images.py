@@ -144,13 +144,10 @@ def _named(path: PurePath) -> tuple[str, str] | None:
     """(id, task) that a mask's path says; None where it says no task."""
     parents, stem = path.parts[:-1], path.stem
     words = re.split(r"_", stem)
-    for start in range(1, len(words)):  # the longest name that is known
+    for start in range(not parents, len(words)):  # the longest name that is known
         name = " ".join(words[start:])
         if name.lower() in _KNOWN:
             return "_".join(parents + tuple(words[:start])), name
-    whole = stem.replace("_", " ")
-    if parents and whole.lower() in _KNOWN:
-        return "_".join(parents), whole
     if len(parents) == 1:
         return stem, parents[0].replace("_", " ")
     return None

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from chextools import tasks
 from chextools.errors import InputError
 from chextools.inputs import drawn, inputs
-from chextools.masks.drawing import ALONE, KEY, Drawing
+from chextools.masks.drawing import ALONE, KEY, Drawing, is_box
 from chextools.masks.mask import Mask
 from chextools.records import records
 from chextools.records.records import Failure, Located, few
@@ -138,6 +138,11 @@ class Truth:
     failures: list[Failure]
     where: str = "the truth"
 
+    def drawn_as(self, task: str) -> str | None:
+        """ "boxes" where all that is there of a task is boxes, "boxes and outlines" where some is, else None."""
+        seen = {is_box(record, task) for record in self.records.values() if _is_there(record, task)}
+        return None if True not in seen else "boxes and outlines" if False in seen else "boxes"
+
 
 def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     """The truth in records with masks or outlines. Raises InputError if there is none."""
@@ -162,6 +167,15 @@ def tasks_of(record: Mapping) -> list[str]:
     if isinstance(record.get(KEY), Drawing):
         return record[KEY].names
     return list(record.get("masks", record.get("outlines", ())))
+
+
+def _is_there(record: Mapping, task: str) -> bool:
+    """Whether anything was drawn of a task, as far as can be told without drawing it."""
+    if isinstance(record.get(KEY), Drawing):
+        return any(by_task.get(task) for by_task in record[KEY].readers.values())
+    if task in record.get("masks", {}):
+        return is_box(record, task) or bool(Mask.from_rle(record["masks"][task]).bounds.size)
+    return bool(record.get("outlines", {}).get(task))
 
 
 def masks_of(

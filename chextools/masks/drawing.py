@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,6 +53,16 @@ class Drawing:
         if len(self.readers) > 1 or any(isinstance(shape, (Painted, Runs)) for shape in shapes):
             return None
         return len(shapes)
+
+    @property
+    def least_size(self) -> Size | None:
+        """The size of the smallest image that holds all boxes and outlines; None where runs of pixels cannot tell."""
+        shapes = [shape for by_task in self.readers.values() for drawn in by_task.values() for shape in drawn]
+        bounds = [shape.bounds for shape in shapes]
+        if any(each is None for each in bounds):
+            return None
+        far = [(math.ceil(each[3]), math.ceil(each[2])) for each in bounds if each is not None]
+        return max([1, *(y for y, _ in far)]), max([1, *(x for _, x in far)])
 
     def measured(self, given: Size | None, target: Size | None) -> Drawing:
         """The same drawing with sizes that the file does not say.
