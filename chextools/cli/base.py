@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from chextools import __version__
-from chextools.cli import completion, helptext
+from chextools.cli import completion, helptext, pipeline
+from chextools.cli.progress import begin, hidden
+from chextools.cli.progress import shown as progress
 from chextools.errors import InputError, encoded, one_line
 
 if TYPE_CHECKING:  # start-up: `--help` imports none of it
+    import logging
+
     from chextools.records.tally import Tally
 
-PROGRESS_SECONDS = 60
+_WITH_NETWORK = ("chex-predict", "chex-cam", "chex-probe", "chex-train", "chex-import")
 
 
 class Stopped(BaseException):
@@ -79,6 +83,7 @@ def run(command: Command) -> NoReturn:
     """Run a command as a process and exit as the contract says: 0, 1, 2, or dead of a signal."""
     program = command.name
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")  # several lines each; what matters is an error of ours
+    begin(program or "", ())
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
@@ -153,6 +158,7 @@ def _invoke(command: Command) -> int:
 
 def default_inputs(context: click.Context, inputs: tuple[str, ...]) -> tuple[str, ...]:
     """The inputs, else stdin; a terminal there means that nothing was given: the help, exit 2."""
+    begin(context.command.name or "", inputs or ("-",))
     if inputs:
         return inputs
     if sys.stdin is None or sys.stdin.isatty():
@@ -235,27 +241,6 @@ def tally(fail_fast: bool = False) -> Tally:
     return Tally(fail_fast, progress)
 
 
-def progress(items: Iterable, unit: str) -> Iterator:
-    """Pass items on, with a bar if stderr is a terminal, else a line a minute."""
-    import logging
-    import time
-
-    log = logging.getLogger(__name__)
-    if not log.isEnabledFor(logging.WARNING):
-        yield from items
-    elif sys.stderr is not None and sys.stderr.isatty():
-        from tqdm import tqdm
-
-        yield from tqdm(items, unit=f" {unit}", file=sys.stderr, leave=False, dynamic_ncols=True)
-    else:
-        start = said = time.monotonic()
-        for number, item in enumerate(items, 1):
-            yield item
-            if (now := time.monotonic()) - said >= PROGRESS_SECONDS:
-                said = now
-                log.warning("%d %s so far, %.1f a second", number, unit, number / (now - start))
-
-
 def _set(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     """Set up messages once -q and -v are both known."""
     context.meta[parameter.name] = value
@@ -266,10 +251,16 @@ def _set(context: click.Context, parameter: click.Parameter, value: bool) -> Non
         level = logging.ERROR if context.meta["quiet"] else logging.INFO if context.meta["verbose"] else logging.WARNING
         handler = logging.Handler()
         handler.emit = lambda record: _say(context.command.name, record.levelname.lower(), record.getMessage())
+        handler.addFilter(_is_news)
         root = logging.getLogger("chextools")
         root.handlers, root.propagate = [handler], False
         root.setLevel(level)
         warnings.showwarning = lambda message, *_: root.info("%s", message)  # other libraries', for whoever asks
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether no command before us in the pipeline has said so: what is "once" is true of the machine, not of us."""
+    return not (getattr(record, "once", False) and set(_WITH_NETWORK).intersection(pipeline.upstream()))
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -280,7 +271,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
 
 def _say(program: str, level: str, message: str) -> None:
     """One line on stderr, whatever the message holds. That stderr is broken is no reason to fail."""
-    with contextlib.suppress(OSError, AttributeError, ValueError):
+    with contextlib.suppress(OSError, AttributeError, ValueError), hidden():
         line = f"{program}: {level}: {one_line(message)}\n"
         sys.stderr.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stderr.buffer.flush()

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import click
 
 from chextools.cli import base, completion, options
+
+if TYPE_CHECKING:
+    from chextools import train
+
+LOOK_EVERY = 5.0  # seconds
 
 EXAMPLE = """
 chex-train CheXpert-v1.0/train.csv --valid CheXpert-v1.0/valid.csv -o RUN > log.jsonl
@@ -126,8 +134,6 @@ def command(context, inputs, **_):
     per validation: loss, AUROC per task, images per second. SIGTERM, SIGUSR1 and SIGUSR2 finish the step, save, and
     exit with 75; --resume goes on to the same weights.
     """
-    import time
-
     start = time.monotonic()
     from chextools import train
     from chextools.records.records import dumps
@@ -140,11 +146,29 @@ def command(context, inputs, **_):
         plan = train.prepare(options, base.stdin(), ours)
         with base.stopping(options["max_time"] and start + options["max_time"]) as stop, plan.run() as run:
             with base.output(None) as write, board.writer(options["tensorboard"] if ours.leads else None) as draw:
-                for row in filter(None, base.progress(run.events(stop), "steps")):
+                shown = base.progress(run.events(stop), "steps", run.steps - run.step, _SoFar(run))
+                for row in filter(None, shown):
                     draw(row)
                     write(dumps(row) + "\n")
     if not run.finished:
         base.stopped_early()
+
+
+class _SoFar:
+    """How training stands, in few words: the loss since the last validation, looked at now and then as a GPU has to
+    be waited for, and that validation's AUROC."""
+
+    def __init__(self, run: train.Run):
+        self.run, self.looked, self.loss, self.auroc = run, time.monotonic(), "", ""
+
+    def __call__(self, row: object) -> str:
+        if isinstance(row, dict):
+            known = [value for value in row["auroc"].values() if value is not None]
+            self.auroc = f"AUROC {sum(known) / len(known):.3f}" if known else ""
+        if time.monotonic() - self.looked > LOOK_EVERY and self.run.loss_count:
+            self.looked = time.monotonic()
+            self.loss = f"loss {float(self.run.loss_sum) / self.run.loss_count:.4f}"
+        return ", ".join(filter(None, [self.loss, self.auroc]))
 
 
 def _options(context: click.Context, inputs: tuple[str, ...]) -> dict:

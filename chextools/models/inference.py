@@ -158,7 +158,8 @@ def device(name: str) -> torch.device:
         if torch.backends.mps.is_available():
             return torch.device("mps")
         count = _threads()
-        log.warning("no GPU is available: running on the CPU with %d thread%s", count, "s" * (count != 1))
+        said = "no GPU is available: running on the CPU with %d thread%s"
+        log.warning(said, count, "s" * (count != 1), extra={"once": True})
         return torch.device("cpu")
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")

@@ -38,7 +38,7 @@ class Tally:
             else:
                 problems = [f"{item.where}: {task}: {why}" for task, why in item.record.get("failed", {}).items()]
                 for task, flag in item.record.get("flags", {}).items():
-                    log.warning("%s: %s: the heatmap is %s", item.where, task, flag)
+                    log.warning("%s: %s: the heatmap is %s", item.where, task, flag, extra={"once": True})
             for problem in problems:
                 log.warning("%s", problem)
             if problems:

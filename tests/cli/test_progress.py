@@ -1,0 +1,117 @@
+"""Progress on stderr: one bar in a pipeline, with the rate and the time left; nothing that is no terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+
+from chextools.cli import pipeline, progress
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> _Terminal:
+    """stderr as a terminal on which nothing waits."""
+    screen = _Terminal()
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=screen))
+    monkeypatch.setattr(progress, "SHOWN_AFTER", 0.0)
+    monkeypatch.setattr(progress, "_ASKED_EVERY", 0.0)
+    monkeypatch.setattr(pipeline, "upstream", list)
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    progress.begin("chex-x", [])
+    return screen
+
+
+def test_a_bar_says_what_is_done_and_what_else_is_known(terminal):
+    assert list(progress.shown(iter("abc"), "images", 3, lambda item: f"saw {item}")) == ["a", "b", "c"]
+    text = terminal.getvalue()
+    assert all(words in text for words in ("chex-x:", "1/3", "images/s"))
+    assert text.endswith("\r")  # and is gone in the end
+
+
+def test_no_total_that_turns_out_too_small(terminal):
+    list(progress.shown(range(5), "images", 3))
+    assert "5/3" not in terminal.getvalue()
+
+
+def test_who_is_fed_by_another_command_of_ours_shows_nothing(terminal, monkeypatch):
+    monkeypatch.setattr(pipeline, "upstream", lambda: ["chex-prep"])
+    assert list(progress.shown(range(5), "images", 5)) == [0, 1, 2, 3, 4]
+    assert terminal.getvalue() == ""
+
+
+def test_the_bar_passes_on_when_the_first_command_ends(terminal, monkeypatch):
+    alive = [["chex-prep"], ["chex-prep"], [], []]
+    monkeypatch.setattr(pipeline, "upstream", lambda: alive.pop(0) if alive else [])
+    list(progress.shown(range(5), "images", 5))
+    assert "3/5" in terminal.getvalue() and "1/5" not in terminal.getvalue()
+
+
+def test_quick_work_shows_nothing(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "SHOWN_AFTER", 60.0)
+    list(progress.shown(range(5), "images", 5))
+    assert terminal.getvalue() == ""
+
+
+def test_messages_and_the_bar_do_not_share_a_line(terminal):
+    for number in progress.shown(range(3), "images", 3):
+        if number == 2:
+            with progress.hidden():
+                terminal.write("MESSAGE\n")
+    before, after = terminal.getvalue().split("MESSAGE\n")
+    assert before.endswith("\r") and "/3" in after
+
+
+def test_no_terminal_gets_a_line_a_minute(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(pipeline, "upstream", list)
+    caplog.set_level("WARNING", "chextools")
+    list(progress.shown(range(2), "images"))
+    assert [message.partition(",")[0] for message in caplog.messages] == ["1 images so far", "2 images so far"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        ("a.jsonl", '{"id": "a"}\n{"id": "b"}\n', 2),
+        ("a.csv", "Path,Edema\na.jpg,1\nb.jpg,0\nc.jpg,0\n", 3),
+        ("a.json", '{"a":\n {"Edema": []}}\n', None),
+        ("a.json", "[\n]\n", None),
+        ("a.jsonl", "", None),
+        ("a.png", "\x89PNG\r\n\n\n", None),
+    ],
+)
+def test_how_much_there_is_to_do_is_known_from_lines(tmp_path, name, content, count):
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    assert progress.expected([str(tmp_path / name)]) == count
+
+
+def test_heatmaps_of_a_folder_are_counted_and_inputs_added_up(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.npz").touch()
+    assert progress.expected([str(tmp_path)]) == 3
+    assert progress.expected([str(tmp_path), str(tmp_path)]) == 6
+    assert progress.expected([str(tmp_path), str(tmp_path / "none")]) is None
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
+def test_our_commands_upstream_are_found_through_the_pipes():
+    """Stand-ins with our commands' names wait while the last looks; another program between them cuts the chain."""
+    wait = f"{sys.executable} -c 'import time; time.sleep(30)'"
+    look = "import time; time.sleep(.3); from chextools.cli.pipeline import upstream; print(upstream())"
+    script = f"""
+    (exec -a chex-prep {wait}) | (exec -a chex-cam {wait}) | ({sys.executable} -c '{look}' >&3; kill 0)
+    """
+    run = ["bash", "-c", f"exec 3>&1; {script}"]
+    found = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, start_new_session=True, timeout=60)
+    assert found.stdout == "['chex-cam', 'chex-prep']\n"
