@@ -16,7 +16,6 @@ from PIL import Image
 
 from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.npz import write_npz
-from chextools.masks.loops import loops_around
 from chextools.masks.mask import Mask
 from chextools.view import plain_name
 from chextools.viewing import render
@@ -121,27 +120,6 @@ def test_no_heat_leaves_the_x_ray_and_more_heat_shows_more_colour():
     assert drawn[0, 0].tolist() == [128, 128, 128]
     colourfulness = np.ptp(drawn[0], axis=1)
     assert colourfulness[255] > 100 and (colourfulness[::32][1:] > colourfulness[::32][:-1]).all()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_loops_enclose_the_pixels_of_the_mask_and_no_others(seed):
-    """A pixel's centre is in the mask if a ray from it crosses the loops an odd number of times."""
-    rng = np.random.default_rng(seed)
-    array = rng.random((13, 11)) < (0.2, 0.5, 0.8, 0.95)[seed]
-    ends = [(loop, np.roll(loop, -1, axis=0)) for loop in loops_around(Mask.from_array(array))]
-    a, b = (np.concatenate(part) for part in zip(*ends))
-    for y in range(13):
-        for x in range(11):
-            cy, cx = y + 0.5 + 1e-7, x + 0.5
-            crosses = (a[:, 1] > cy) != (b[:, 1] > cy)
-            at = a[crosses, 0] + (cy - a[crosses, 1]) / (b - a)[crosses, 1] * (b - a)[crosses, 0]
-            assert (at > cx).sum() % 2 == array[y, x]
-
-
-def test_a_loop_of_a_full_size_mask_has_its_corners():
-    (loop,) = loops_around(box(500, 700, 1500, 1900, (2320, 2828)))
-    assert (loop.min(axis=0).tolist(), loop.max(axis=0).tolist()) == ([700, 500], [1900, 1500])
-    assert loops_around(Mask.empty((5, 5))) == []
 
 
 def is_colour(image: np.ndarray, colour: tuple) -> np.ndarray:

@@ -44,7 +44,7 @@ class Mask:
     def from_array(cls, array: np.ndarray) -> Mask:
         """From an array [height, width]; what is not zero belongs to the mask."""
         height, width = array.shape
-        return cls.from_flips((height, width), pixels_to_flips(np.asarray(array, bool), 0, 0, height))
+        return cls.from_flips((height, width), pixels_to_flips(np.asarray(array), 0, 0, height))
 
     @classmethod
     def from_rle(cls, rle: object) -> Mask:
@@ -136,7 +136,7 @@ class Mask:
         flips = np.zeros(height * width + 1, np.int8)
         flips[self.starts] = 1
         flips[self.ends] = -1
-        return np.cumsum(flips[:-1], dtype=np.int8).astype(bool).reshape(width, height).T
+        return np.cumsum(flips[:-1], dtype=np.int8, out=flips[:-1]).view(bool).reshape(width, height).T
 
     def to_counts(self) -> np.ndarray:
         """Lengths of alternating runs, int64, the first outside the mask: COCO's uncompressed counts."""

@@ -11,6 +11,7 @@ from chextools.errors import InputError
 
 _DIGIT_BITS = 5
 _MAX_DIGITS = 7
+_AT_ONCE = 2**15  # counts whose digits are made at once
 
 
 def decompress_counts(texts: Sequence[str | bytes]) -> list[np.ndarray]:
@@ -47,16 +48,24 @@ def decompress_counts(texts: Sequence[str | bytes]) -> list[np.ndarray]:
 
 
 def compress_counts(counts: np.ndarray) -> str:
-    """The inverse of `decompress_counts` for one."""
-    values = counts.astype(np.int64)
-    values[3:] -= counts[1:-2]
+    """The inverse of `decompress_counts` for one mask: int64 [n] of counts to COCO's string."""
+    parts = []
+    for start in range(0, counts.size, _AT_ONCE):
+        values = counts[start : start + _AT_ONCE].astype(np.int64)
+        late = max(0, 3 - start)  # the first three counts stand as they are
+        values[late:] -= counts[max(1, start - 2) : start + _AT_ONCE - 2][: max(0, values.size - late)]
+        parts.append(_digits(values))
+    return b"".join(parts).decode("ascii")
+
+
+def _digits(values: np.ndarray) -> bytes:
     columns = []
     more = np.ones(values.size, bool)
     while more.any():
         digit = values & 31
         values >>= _DIGIT_BITS
         following = more & np.where(digit & 16, values != -1, values != 0)
-        columns.append(np.where(more, digit + 48 + 32 * following, 0))
+        columns.append(np.where(more, digit + 48 + 32 * following, 0).astype(np.uint8))
         more = following
-    characters = np.stack(columns, axis=1).astype(np.uint8).ravel()
-    return characters[characters != 0].tobytes().decode("ascii")
+    characters = np.stack(columns, axis=1).ravel()
+    return characters[characters != 0].tobytes()

@@ -15,6 +15,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.masks.mask import Mask
+from chextools.masks.polygons import coco_outline_to_rle
 from chextools.records.sizes import shortened
 
 Size = tuple[int, int]
@@ -91,7 +92,9 @@ class Polygon:
         after_x, after_y = (math.ceil(max(0.0, far - side)) for far, side in zip((right, bottom), size[::-1]))
         whole = (size[0] + before_y + after_y, size[1] + before_x + after_x)
         points = [(x + before_x, y + before_y) for x, y in self.points]
-        mask = _coco_polygon(points, whole) if self.as_coco else Mask.from_polygons(whole, [points])
+        mask = (
+            Mask.from_rle(coco_outline_to_rle(whole, points)) if self.as_coco else Mask.from_polygons(whole, [points])
+        )
         return mask if whole == size else _cropped(mask, before_y, before_x, size)
 
 
@@ -295,13 +298,6 @@ def _pixels(low: float, high: float, side: int) -> tuple[int, int]:
         first = math.floor((low + high) / 2)
         last = first + 1
     return max(0, first), min(side, last)
-
-
-def _coco_polygon(points: Sequence[tuple[float, float]], size: Size) -> Mask:
-    from pycocotools import mask as cocomask
-
-    flat = [v for point in points for v in point]
-    return Mask.from_rle(cocomask.frPyObjects([flat], *size)[0] | {"size": list(size)})
 
 
 def _cropped(mask: Mask, top: int, left: int, size: Size) -> Mask:

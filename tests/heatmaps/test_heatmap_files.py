@@ -7,10 +7,10 @@ import shutil
 import tracemalloc
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA
 
 from chextools import tasks
 from chextools.errors import InputError, LimitError
@@ -21,7 +21,7 @@ from chextools.heatmaps.reading import heatmaps_of, open_heatmap
 from chextools.heatmaps.study_pickles import read_study_pickle
 from chextools.records.sizes import MAX_PIXELS
 
-ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
+ORACLE = DATA / "oracle-small" / "maps"
 RAMP = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
 

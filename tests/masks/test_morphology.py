@@ -1,4 +1,4 @@
-"""Binarising: what the study does to a map after Otsu, as properties against scipy's image operations."""
+"""Holes, islands and components on runs, as properties against scipy's image operations and union-find."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chextools.heatmaps.binarization import binarize
-from chextools.heatmaps.surface import surface_of
 from chextools.masks.mask import Mask
 from chextools.masks.morphology import filled, without_islands
 from chextools.masks.runs import components
@@ -76,43 +74,3 @@ def test_components_are_those_of_union_find(seed):
         a, b = find(a), find(b)
         root[max(a, b)] = min(a, b)
     assert components(n, edges[:, 0], edges[:, 1]).tolist() == [find(i) for i in range(n)]
-
-
-def test_flat_map_is_an_empty_mask():
-    for value in (0, 1, -3):
-        assert binarize(np.full((4, 4), value, np.float32), (40, 50)).area == 0
-        assert binarize(np.full((4, 4), value, np.float32), (40, 50), 0.5).area == 0
-
-
-def test_masks_with_holes_are_filled_only_by_otsu():
-    ring = np.zeros((9, 9), np.float32)
-    ring[2:7, 2:7] = 1
-    ring[4, 4] = 0
-    size = (90, 90)
-    assert binarize(ring, size).contains(45, 45)
-    assert not binarize(ring, size, 0.5).contains(45, 45)
-
-
-def test_threshold_is_compared_in_double_precision():
-    """m = float32(0.1) lies above 0.1: as float32 numbers the two would be equal."""
-    values = np.array([[0, 0.1, 1]], np.float32)
-    assert binarize(values, (1, 3), 0.1).to_array().tolist() == [[False, True, True]]
-    assert binarize(values, (1, 3), float(np.float32(0.1))).to_array().tolist() == [[False, False, True]]
-
-
-def test_signs():
-    values = np.array([[-2, -1, 0, 1]], np.float32)
-    size = (1, 4)
-    assert surface_of(values, size, sign="positive").dense().tolist() == [[0, 0, 0, 1]]
-    assert surface_of(values, size, sign="abs").dense().tolist() == [[2, 1, 0, 1]]
-    assert surface_of(values, size).dense().tolist() == values.tolist()
-
-
-def test_layer_maps_are_first_upsampled_to_the_network_input():
-    from chextools.heatmaps.surface import bilinear
-
-    rng = np.random.default_rng(0)
-    layer = rng.random((7, 7), np.float32)
-    direct = binarize(bilinear(layer, (224, 224)), (500, 400))
-    assert binarize(layer, (500, 400), input_size=(224, 224)) == direct
-    assert direct != binarize(layer, (500, 400))
