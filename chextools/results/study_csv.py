@@ -123,7 +123,7 @@ def features_files(by_id: Mapping[str, Mapping[str, Mapping]], names: Iterable[s
 
 
 def regression_name(metric: str, against: str, human: bool = False) -> str:
-    """The file of a regression of `metric`, such as iou_diff, on "features" or "scores"; "" if it is not the study's."""
+    """The file of a regression of `metric`, such as iou_diff, on "features" or "scores"; "" if not the study's."""
     kind, _, difference = metric.partition("_")
     stem = _STEMS.get(kind)
     if stem is None:
