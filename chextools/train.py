@@ -152,7 +152,7 @@ def parse_select(text: str, tasks: Sequence[str]) -> tuple[str, str | None]:
     if metric not in SELECT:
         metric, task = "auroc", text
     if task and canonical(task) not in tasks:
-        raise InputError(f"--select {text!r}: neither one of {', '.join(SELECT)} nor a task{hint(task, tasks)}")
+        raise InputError(f"--rank-by {text!r}: neither one of {', '.join(SELECT)} nor a task{hint(task, tasks)}")
     return metric, canonical(task) if task else None
 
 

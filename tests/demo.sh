@@ -27,5 +27,5 @@ for metric in iou hit; do
     chex-compare gradcam.cxrs.jsonl reader.$metric.jsonl --metric $metric
 done > decrease.jsonl
 
-chex-report classifier.jsonl gradcam.jsonl random.jsonl centre.jsonl reader.jsonl --human reader \
+chex-report classifier.jsonl gradcam.jsonl random.jsonl centre.jsonl reader.jsonl --human-run reader \
     -o page.html --by task --format table

@@ -184,9 +184,9 @@ def test_human_benchmarks_and_floors_are_known_by_name(tmp_path, name, role):
 
 def test_human_benchmarks_and_floors_are_what_options_say(cli, tmp_path):
     paths = write_runs(tmp_path, {"alice": 0.5, "random": 0.3, "human": 0.2}, STUDY)
-    rows = lines(cli("chex-report", *paths, "--human", "alice", "--floor", "human").out)
+    rows = lines(cli("chex-report", *paths, "--human-run", "alice", "--floor-run", "human").out)
     assert {row["run"]: row["role"] for row in rows} == {"alice": "human", "random": "model", "human": "floor"}
-    assert "--human bob: no run of that name" in cli("chex-report", *paths, "--human", "bob").err
+    assert "--human-run bob: no run of that name" in cli("chex-report", *paths, "--human-run", "bob").err
 
 
 # Ranking

@@ -168,7 +168,7 @@ def test_a_class_that_is_missing_makes_auroc_null(cli, xrays, tmp_path):
 
 
 def test_the_best_are_kept_and_ranked(training, tmp_path):
-    rows = rows_of(training("RUN", "--steps", "8", "--select", "loss", "--ensemble", "1"))
+    rows = rows_of(training("RUN", "--steps", "8", "--rank-by", "loss", "--ensemble", "1"))
     order = sorted(rows, key=lambda row: row["valid_loss"])
     kept = {f"step-{row['step']:06}.pt" for row in order[:2]}
     assert {p.name for p in (tmp_path / "RUN").glob("step-*")} == kept
@@ -447,7 +447,7 @@ def test_a_csv_that_cannot_be_used_is_one_line(cli, xrays, tmp_path, content, wo
         (("--task", "Support Devices"), "no label at all"),
         (("--uncertain", "Edema=always"), "expected ignore, zeros, ones"),
         (("--uncertain", "Odema=ones"), "did you mean 'Edema'?"),
-        (("--select", "auroc:Edma"), "did you mean 'Edema'?"),
+        (("--rank-by", "auroc:Edma"), "did you mean 'Edema'?"),
         (("--arch", "densenet12"), "did you mean 'densenet121'?"),
         (("--arch", "inception_v3"), "inception_v3 cannot take images of 32 pixels"),
         (("--weights", "no/such.pt"), "no/such.pt: No such file or directory"),

@@ -8,7 +8,7 @@ from chextools.cli import base, options
 
 EXAMPLE = """
 chex-report gradcam.jsonl human.jsonl random.jsonl -o page.html
-chex-report results/*.jsonl --human radiologists -o leaderboard.html --format table
+chex-report results/*.jsonl --human-run radiologists -o leaderboard.html --format table
 chex-report gradcam.jsonl lrp.jsonl --by task --format table
 chex-report results --plots figures
 """
@@ -25,14 +25,14 @@ def _page(context: click.Context, parameter: click.Parameter, path: str | None) 
 @click.option("-o", "--output", metavar="PAGE", callback=_page, help="Write the page, one HTML file, to PAGE.")
 @click.option("--plots", metavar="DIR", help="Write each figure as SVG and PNG to the folder DIR.")
 @click.option(
-    "--human",
+    "--human-run",
     "humans",
     multiple=True,
     metavar="RUN",
     help="This run is a human benchmark; may be repeated. [default: those named so, such as human or hb]",
 )
 @click.option(
-    "--floor",
+    "--floor-run",
     "floors",
     multiple=True,
     metavar="RUN",

@@ -101,7 +101,8 @@ SHARE = click.FloatRange(0, 1)
 @number("--checkpoint-every", COUNT, "Steps between validations; one is always last.", 4800)
 @number("--keep", COUNT, "Checkpoints to keep.", 10)
 @click.option(
-    "--select",
+    "--rank-by",
+    "select",
     default="auroc",
     show_default=True,
     metavar="METRIC[:TASK]",

@@ -118,7 +118,7 @@ def read(sources: Sequence[str], stdin: BinaryIO, humans: Sequence[str] = (), fl
     for role, wanted in (("human", humans), ("floor", floors)):
         for name in wanted:
             if name not in names:
-                raise InputError(f"--{role} {name}: no run of that name; there are {', '.join(names[:10])}")
+                raise InputError(f"--{role}-run {name}: no run of that name; there are {', '.join(names[:10])}")
     for run in runs:
         run.role = _role(run, humans, floors)
     return Runs(runs, items)

@@ -402,6 +402,17 @@ def test_12_an_option_means_the_same_in_every_command():
                 assert seen.setdefault(parameter.opts[-1], meaning) == meaning, (name, parameter.opts)
 
 
+def test_12_no_name_has_two_meanings():
+    """Also of options that few commands share: a flag is a flag, a choice a choice, wherever the name stands."""
+    finer = {"--baseline", "--batch-size", "--uncertain", "--missing", "--ensemble"}  # one command takes more of the same
+    seen: dict[str, tuple] = {}
+    for name in COMMANDS:
+        for parameter in manual.command(name).params:
+            if isinstance(parameter, click.Option) and parameter.opts[-1] not in finer:
+                meaning = parameter.is_flag, type(parameter.type)
+                assert seen.setdefault(parameter.opts[-1], meaning) == meaning, (name, parameter.opts)
+
+
 # 13 Start-up
 
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "scipy"}
