@@ -28,7 +28,8 @@ class Predictor:
         """
         chosen = checkpoints.select(paths)
         self.device = inference.device(device)
-        self.checkpoints = [checkpoints.load(path) for path in chosen]
+        with inference.one_thread():
+            self.checkpoints = [checkpoints.load(path) for path in chosen]
         counts = []
         for checkpoint, (path, wanted) in zip(self.checkpoints, chosen.items()):
             if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
@@ -48,8 +49,9 @@ class Predictor:
         ]
         self.squares = sorted({checkpoint.square for checkpoint in self.checkpoints})
         self.identity = checkpoints.identity(self.checkpoints, wanted)
-        for checkpoint in self.checkpoints:
-            inference.place(checkpoint.model, self.device)
+        with inference.one_thread():
+            for checkpoint in self.checkpoints:
+                inference.place(checkpoint.model, self.device)
         inference.whole_precision()
 
     def workers(self) -> int:

@@ -9,7 +9,7 @@ that would need more than networks do, or whose tensors do not fit each other, i
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from chextools.errors import InputError, LimitError
 from chextools.models import operators
 from chextools.models.canonical import Canonical, remove_unused
 from chextools.models.graph import IMAGES, NetworkGraph, Node, Ref, Stored, Type
+from chextools.models.shapes import shape_of
 
 MAX_VALUES = 2**28  # numbers in what a node makes of one image: 1 GiB
 MAX_OUTPUTS = 10_000
@@ -103,6 +104,10 @@ def _applied(
     if node.operator in operators.INTEGERS and not all(type(each) is int for each in args):
         raise InputError(f"its graph is damaged: {node.name} is arithmetic of what are no whole numbers")
     try:
+        if device.type == "meta":
+            shape = shape_of(operators.base(node.operator), _by_name(function, args, kwargs))
+            if shape is not None:
+                return shape
         return function(*args, **kwargs)
     except MemoryError:
         raise
@@ -195,7 +200,7 @@ class _Assembly:
         return network
 
     def _made(self, node: Node) -> fx.Node:
-        named = _named(node, self.functions[node.operator])
+        named = _by_name(self.functions[node.operator], node.args, node.kwargs)
         maker = _MAKERS.get(operators.base(node.operator))
         module = maker(self, named) if maker is not None else None
         if module is not None:
@@ -288,14 +293,13 @@ _ARITHMETIC: dict[str, Callable] = {
 }
 
 
-def _named(node: Node, function: Callable) -> dict[str, Any]:
-    """A node's arguments by ATen's names for them, defaults included."""
+def _by_name(function: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by ATen's names for them, defaults included."""
     schema = getattr(function, "_schema", None)
     if schema is None:
         return {}
     found = {argument.name: argument.default_value for argument in schema.arguments}
-    found |= dict(zip(found, node.args))
-    return found | node.kwargs
+    return found | dict(zip(found, args)) | dict(kwargs)
 
 
 def _parameter(tensor: Tensor | None) -> nn.Parameter | None:
