@@ -243,7 +243,7 @@ def test_records_pass_with_their_labels_checked():
     assert reasons(items) == [
         'stdin:2: no "image" key',
         "stdin:3: Edema is '0.5'; a label is 1, 0, -1 or blank",
-        'stdin:4: no "image" key',
+        'stdin:4: "image" must be a string, not 5',
     ]
 
 

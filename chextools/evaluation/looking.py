@@ -272,6 +272,8 @@ class _Prediction:
     def points(self, task: str, truth: Mask) -> Sequence[tuple[int, int]]:
         """The pixels (y, x) of the points, or the heatmap's greatest pixel, the first in row-major order."""
         if "points" in self._record:
+            if task in self._record.get("failed", {}):
+                raise InputError(self._record["failed"][task])
             return overlap.pixels_of(self._record["points"].get(task, ()), truth.size)
         return [self.surface(task, truth).argmax()]
 

@@ -1,4 +1,4 @@
-"""Records: JSON Lines, one UTF-8 JSON object per image, that commands pass to each other.
+"""Streams of records that commands pass to each other: JSON Lines, one object per image.
 
 A record that cannot be used does not end the stream: readers yield `Failure` in its place.
 """
@@ -6,47 +6,27 @@ A record that cannot be used does not end the stream: readers yield `Failure` in
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from chextools import tasks
 from chextools.errors import InputError
 from chextools.plumbing.jsontext import dumps as dumps
 from chextools.plumbing.jsontext import finite as finite
 from chextools.plumbing.jsontext import loads as loads
-from chextools.records.sizes import check_size
+from chextools.records.record import KEYS as KEYS
+from chextools.records.record import RESERVED as RESERVED
+from chextools.records.record import TASK_KEYS as TASK_KEYS
+from chextools.records.record import by_task as by_task
+from chextools.records.record import check_id as check_id
+from chextools.records.record import checked as checked
+from chextools.records.record import number as number
+from chextools.records.record import ordered as ordered
+from chextools.records.record import patient as patient
+from chextools.records.record import patient_of as patient_of
 
 log = logging.getLogger(__name__)
-
-# The order in which keys are written; what other tools added follows, untouched.
-KEYS = (
-    "id",
-    "image",
-    "size",
-    "labels",
-    "patient",
-    "view",
-    "split",
-    "scores",
-    "heatmap",
-    "method",
-    "model",
-    "masks",
-    "kind",
-    "instances",
-    "readers",
-    "failed",
-)
-
-# Values that map a task to something: names are made canonical when read.
-TASK_KEYS = ("labels", "scores", "masks", "failed", "flags", "outlines", "points")
-
-
-RESERVED = ("Average", "Competition", "Overall", "img_id")  # rows and columns of result tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,85 +43,6 @@ class Located:
 
     where: str
     record: dict
-
-
-def ordered(record: dict) -> dict:
-    """The record with its keys in the order in which they are written."""
-    known = {key: record[key] for key in KEYS if key in record}
-    return known | {key: value for key, value in record.items() if key not in known}
-
-
-def checked(record: object) -> dict:
-    """The record with canonical task names. Raises InputError unless it is an object with a usable id and values."""
-    if not isinstance(record, dict):
-        raise InputError("not a JSON object")
-    if "id" not in record:
-        raise InputError('no "id" key')
-    check_id(record["id"])
-    if record.get("size") is not None:
-        check_size(record["size"], '"size"')
-    for key in TASK_KEYS:
-        if key in record:
-            record[key] = by_task(record[key], key)
-    if not isinstance(record.get("patient") or "", str):
-        raise InputError('"patient" must be a string')
-    for task, score in record.get("scores", {}).items():
-        if not (score is None or 0 <= number(score, "scores") <= 1):
-            raise InputError(f"the score of {task} is {score}; it must be a probability in [0, 1]")
-    return record
-
-
-def by_task(value: object, what: str) -> dict:
-    """A mapping from canonical task names; two spellings of one task are refused."""
-    if not isinstance(value, dict):
-        raise InputError(f'"{what}" must be an object by task')
-    for name in value:
-        if not name or name in RESERVED or not name.isprintable():
-            raise InputError(f"{json.dumps(name)} cannot be the name of a task")
-    if any(name in tasks.ALIASES for name in value):
-        renamed = {tasks.canonical(name): v for name, v in value.items()}
-        if len(renamed) < len(value):
-            raise InputError(f'"{what}" names one task twice: {", ".join(map(repr, value))}')
-        return renamed
-    return value
-
-
-def number(value: object, what: str) -> float:
-    """A number as float, NaN for null. Raises InputError for anything else."""
-    if value is None:
-        return math.nan
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
-    except OverflowError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f'"{what}" must hold numbers or null, not {str(value)[:40]!r}')
-    return number
-
-
-def check_id(identifier: object) -> str:
-    """An id is one plain name: never a path, so that no output file named after it can leave its folder."""
-    if not isinstance(identifier, str) or not identifier:
-        raise InputError(f"the id must be a string that is not empty, not {identifier!r}")
-    if "/" in identifier or identifier in (".", "..") or any(ord(c) < 32 for c in identifier):
-        raise InputError(f"id {json.dumps(identifier)[:80]} is not a plain name (no /, no control characters)")
-    try:
-        identifier.encode("utf-8", "surrogateescape")  # as in a file's name
-    except UnicodeEncodeError:
-        raise InputError(f"id {json.dumps(identifier)[:80]} is not a plain name (half of a character)") from None
-    if len(identifier.encode("utf-8", "surrogatepass")) > 200:
-        raise InputError(f"id {identifier[:40]!r}... is longer than 200 bytes")
-    return identifier
-
-
-def patient(record: dict) -> str:
-    """Whose image it is: the record's patient, else the id's `patientNNN` part, else the whole id."""
-    return record.get("patient") or patient_of(record["id"])
-
-
-def patient_of(identifier: str) -> str:
-    first = identifier.split("_", 1)[0]
-    return first if first.startswith("patient") and first[7:].isdigit() else identifier
 
 
 def applied(function: Callable[[dict], dict], item: Located | Failure) -> Located | Failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 
-from chextools.errors import InputError, LimitError
+from chextools.errors import InputError, LimitError, quoted
 
 MAX_PIXELS = 2**29  # 23,170 x 23,170: no X-ray detector comes near, and a stranger's header cannot ask for more
 MAX_SIDE = 2**16 - 1  # JPEG's limit; memory grows with a side times the heatmap's
@@ -21,13 +21,12 @@ def check_size(size: Sequence[int], what: str = "size") -> tuple[int, int]:
     if not valid:
         raise InputError(f"{what} must be [height, width] in pixels, not {shortened(size)}")
     if int(height) * int(width) > MAX_PIXELS:
-        raise LimitError(f"{what} {height} x {width} is more than {MAX_PIXELS} pixels")
+        raise LimitError(f"{what} {quoted(height)} x {quoted(width)} is more than {MAX_PIXELS} pixels")
     if max(height, width) > MAX_SIDE:
-        raise LimitError(f"{what} {height} x {width} has a side of more than {MAX_SIDE} pixels")
+        raise LimitError(f"{what} {quoted(height)} x {quoted(width)} has a side of more than {MAX_SIDE} pixels")
     return int(height), int(width)
 
 
 def shortened(value: object) -> str:
-    """What a stranger has written, for a message: at most 60 characters of it."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """What a stranger has written, for a message: `quoted`."""
+    return quoted(value)
