@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from chextools.errors import InputError
-from chextools.evaluation import localisation, looking
+from chextools.evaluation import localisation, looking, readers
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.evaluation.shortcuts import Shortcut
 from chextools.inputs.inputs import read_all, read_some
@@ -37,6 +37,8 @@ def run(
     tally: counts what fails, and shows progress. Raises InputError where there is nothing to evaluate.
     """
     stdin, tally = stdin or sys.stdin.buffer, tally or Tally()
+    if settings.readers:
+        return _agreed(inputs, settings, stdin, tally)
     return (_classified if settings.of_scores else _localised)(inputs, settings, stdin, tally)
 
 
@@ -51,6 +53,16 @@ def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: Binar
     measured = looking.measure(items, truth, settings, settings.jobs or default_jobs())
     rows = [record["row"] for record in tally.passing(tally.progress(measured, "CXRs"))]
     return localisation.evaluation_of(rows, truth, settings, tally.skipped)
+
+
+def _agreed(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:
+    """Readers with each other: of the truth, else of the inputs, each being a reader where there are several."""
+    truth = read_truth(settings.truth or inputs, stdin, settings.truth_settings)
+    tally.take(truth.failures)
+    settings = replace(settings, tasks=tuple(choose(settings.tasks, truth.tasks, truth.where)))
+    measured = readers.measure(truth, settings)
+    rows = [record["row"] for record in tally.passing(tally.progress(measured, "CXRs"))]
+    return readers.evaluation_of(rows, settings, tally.skipped)
 
 
 def _classified(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:

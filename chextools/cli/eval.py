@@ -18,9 +18,11 @@ OPTIONS_OF = {option for metric in LOCALISATION.values() for option in metric.op
 LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder", *OPTIONS_OF)
 SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts", "calibration")
 
+READERS = frozenset({"iou", "dice", "hit"})
 COLUMNS = (
     "metric",
     "task",
+    "compared",
     "mean",
     "lower",
     "upper",
@@ -44,6 +46,7 @@ COLUMNS = (
     "explained_upper",
     "spearman",
     "truth",
+    "readers",
     "failed",
     "reason",
 )
@@ -134,6 +137,12 @@ COLUMNS = (
 @options.seed()
 @options.tasks()
 @options.truth_settings()
+@click.option(
+    "--readers",
+    is_flag=True,
+    help="Compare readers with each other, in pairs and each with the consensus of the others, the human benchmark: "
+    "those of --truth, else of PRED, each file being one.",
+)
 @click.option("--human", is_flag=True, help="PRED is the human benchmark: --csv names its files so.")
 @click.option("--per-image", metavar="FILE", help="Write each CXR's values (JSON Lines).")
 @click.option("--replicate-table", metavar="FILE", help="Write each replicate's means (JSON Lines).")
@@ -152,6 +161,7 @@ def command(
     inputs,
     truth,
     truth_settings,
+    readers,
     metrics,
     slice_,
     sign,
@@ -185,7 +195,10 @@ def command(
     with scores and labels (- for stdin). GT: mask records, the study's mask JSON, COCO, or an annotations JSON. All are
     told apart by content. Writes a row per metric and task, with a 95% interval from bootstrap replicates.
     """
-    inputs = base.default_inputs(context, inputs)
+    if not (readers and truth):
+        inputs = base.default_inputs(context, inputs)
+    elif inputs:
+        raise click.UsageError("--readers compares those of --truth with each other, and takes no PRED beside it")
 
     from chextools import evaluate
     from chextools.plumbing import files
@@ -194,13 +207,14 @@ def command(
 
     if (*truth, *inputs, *truth_settings.images).count("-") > 1:
         raise click.UsageError("only one of PRED, --truth and --images can be stdin")
-    _check(context, truth, frozenset(metrics))
+    _check(context, truth or (inputs if readers else ()), frozenset(metrics))
     files.check_targets((output, per_image, replicate_table, calibration), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.evaluation_names(metrics or LOCALISATION, human), force)
     settings = evaluate.EvaluationSettings(
         truth=truth,
         truth_settings=truth_settings,
+        readers=readers,
         metrics=metrics,
         tasks=tasks,
         slice=slice_,
@@ -240,6 +254,8 @@ def _check(context: click.Context, truth: tuple[str, ...], metrics: frozenset[st
     """Refuse options that mean nothing with these metrics."""
     given = base.given(context)
     of_scores = bool(metrics.intersection(CLASSIFICATION))
+    if "readers" in given and (metrics - READERS or given & {"human", "csv_folder", "sign", "calibration"}):
+        raise click.UsageError(f"--readers allows --metric {', '.join(sorted(READERS))}, and none of a model's options")
     if of_scores and metrics.intersection(LOCALISATION):
         raise click.UsageError("metrics of scores and of where a model looks are measured in two runs")
     if not truth and not of_scores:

@@ -16,6 +16,7 @@ class EvaluationSettings:
     truth: a path, or several of several readers, or - for stdin: what radiologists outlined; of scores labels by id,
         instead of the predictions' own.
     truth_settings: what files of truth do not say.
+    readers: compare the truth's readers with each other, or the inputs', rather than predictions with the truth.
     metrics: of `catalogue.LOCALISATION` or of `catalogue.CLASSIFICATION`; none for those of the former that are
         measured by default and that the predictions allow.
     tasks: those wanted; none for all.
@@ -35,6 +36,7 @@ class EvaluationSettings:
 
     truth: str | Sequence[str] | None = None
     truth_settings: TruthSettings | None = None
+    readers: bool = False
     metrics: Collection[str] = ()
     tasks: Sequence[str] = ()
     slice: str = "positive"
