@@ -84,6 +84,7 @@ setup(
             "grad-cam>=1.5",
             "scikit-image>=0.22",
             "scikit-learn>=1.3",
+            "simpleitk>=2.3",
             "timm>=1.0",
             "torchxrayvision>=1.2",
             "transformers>=4.40",

@@ -27,8 +27,9 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @options.truth_settings()
 @options.renamed()
 @options.output_format(
-    ["jsonl", "chexlocalize", "coco", "coco-results"],
-    "Records, the study's JSON by image and task, a COCO data set, or results with scores for it.",
+    ["jsonl", "chexlocalize", "coco", "coco-results", "csv-rle", "png"],
+    "Records, the study's JSON by image and task, a COCO data set, results with scores for it, Kaggle's run lengths, "
+    "or an image per mask, TASK/ID.png in the folder that -o names.",
 )
 @options.output("the masks")
 @options.force()
@@ -56,11 +57,13 @@ def command(
     """Turn heatmaps, or radiologists' outlines, into masks.
 
     INPUT: records with heatmaps (JSON Lines, - for stdin); a folder, searched recursively, of .npz heatmaps or of the
-    study's ID_TASK_map.pkl; or an annotations JSON. Told apart by content. Writes the records with "masks" (COCO RLE).
+    study's ID_TASK_map.pkl; or truth in any form of chextools(7), from boxes of NIH to DICOM Segmentation. Told apart
+    by content. Writes the records with "masks" (COCO RLE).
     """
     inputs = base.default_inputs(context, inputs)
 
     from chextools import segment
+    from chextools.plumbing import files
     from chextools.results import formats
     from chextools.tasks import canonical
 
@@ -76,6 +79,14 @@ def command(
         jobs=jobs,
     )
     tally = base.tally(fail_fast)
+    if output_format == "png":
+        if output is None:
+            raise click.UsageError("--format png needs -o FOLDER")
+        folder = files.check_folder(output)
+        for _ in formats.write_png(segment.run(inputs, settings, stdin=base.stdin(), tally=tally), folder, force):
+            pass
+        tally.finish()
+        return
     with base.output(output, force) as write:
         masks = segment.run(inputs, settings, stdin=base.stdin(), tally=tally)
         for text in formats.write(masks, output_format, frozenset(map(canonical, tasks)) or None):

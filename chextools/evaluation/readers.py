@@ -6,6 +6,7 @@ The latter is the human benchmark that a model can be compared with, where a set
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -21,8 +22,10 @@ from chextools.masks.drawing import Drawing
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import agreement, bootstrap, overlap
 from chextools.records import records
-from chextools.records.records import Failure, Located
+from chextools.records.records import Failure, Located, few
 from chextools.results.results import AVERAGE, Evaluation, Table
+
+log = logging.getLogger(__name__)
 
 METRICS = ("iou", "dice", "hit", "kappa")
 PAIRS, LEFT_OUT = "pairs", "leave-one-out"
@@ -50,15 +53,20 @@ class Compared:
 def measure(truth: Truth, settings: EvaluationSettings) -> Iterator[Located | Failure]:
     """Compare the readers of each CXR; records that come back hold "row", a `Compared`, and "failed" by task."""
 
-    def measured(record: dict) -> dict:
-        drawing = drawing_of(record)
-        if drawing is None or len(drawing.readers) < 2:
-            raise InputError("has not several readers")
-        row = _compared(record, drawing, settings)
-        return {"row": row, "failed": row.failed}
-
-    items = (Located(f"{truth.where}: {identifier}", record) for identifier, record in truth.records.items())
-    return (records.applied(measured, item) for item in items)
+    alone = []
+    for identifier, record in truth.records.items():
+        item = Located(f"{truth.where}: {identifier}", record)
+        try:
+            drawing = drawing_of(record)
+            if drawing is None or len(drawing.readers) < 2:
+                alone.append(identifier)
+                continue
+            row = _compared(record, drawing, settings)
+            yield Located(item.where, {"row": row, "failed": row.failed})
+        except InputError as error:
+            yield Failure(item.where, str(error))
+    if alone:
+        log.warning("read by one alone, left out: %s", few(alone))
 
 
 def _compared(record: dict, drawing: Drawing, settings: EvaluationSettings) -> Compared:
@@ -122,7 +130,7 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
             n = (~np.isnan(table)).sum(axis=0)
             told = {"compared": name} | more
             result.summary += _rows(metric, settings.tasks, bootstrap.nanmean(table), replicates, n, broken, told)
-            if name == LEFT_OUT:
+            if name == LEFT_OUT and metric != "hit":  # of several readers a hit is no longer yes or no
                 result.tables[metric] = Table([row.id for row in rows], list(settings.tasks), table, replicates)
     if not settings.metrics:
         counts = np.array([row.counts for row in rows])  # [n, 4, K]

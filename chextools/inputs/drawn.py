@@ -212,6 +212,10 @@ class Images:
         """A reader read an image, whatever was drawn."""
         self._readers[image].setdefault(str(reader), {})
 
+    def nothing(self, image: str, reader: str, task: str) -> None:
+        """A reader looked for a task and drew nothing."""
+        self._readers[image].setdefault(str(reader), {}).setdefault(task_of(task, self.renamed), [])
+
     def add(self, image: str, reader: str, task: str, shape: Shape) -> None:
         """A shape that a reader drew; the same one twice is one."""
         shapes = self._readers[image].setdefault(str(reader), {}).setdefault(task_of(task, self.renamed), [])

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import BinaryIO
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from chextools.tasks import ALIASES, CHEXPERT
 
 SUFFIXES = (".png", ".tif", ".tiff")
 _TABLES = (".csv", ".json", ".txt", ".ctbl", ".label", ".labels")
+_STAMP = "chextools mask"
+_PLAIN = " !#$&'()+,-.;=@[]^_`{}~" + "".join(chr(c) for c in range(161, 0x250))
 _MOST_OF_TABLE = 2**20  # bytes
 _KNOWN = frozenset(
     name.lower()
@@ -52,7 +55,7 @@ def records_of(folder: str, files: Sequence[PurePath]) -> Iterator[dict | Failur
     """
     pictures = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
     tables = [path for path in files if path.suffix.lower() in _TABLES and len(path.parts) == 1]
-    named = {path: _named(path) for path in pictures}
+    named = {path: _stamped(Path(folder, path)) or _named(path) for path in pictures}
     known = {task_of(task) for _, task in filter(None, named.values())}
     images = Images(folder)
     if all(named.values()):
@@ -143,14 +146,45 @@ def _pixels(stream: BinaryIO, what: str) -> tuple[np.ndarray, Sequence[int] | No
 def _named(path: PurePath) -> tuple[str, str] | None:
     """(id, task) that a mask's path says; None where it says no task."""
     parents, stem = path.parts[:-1], path.stem
+    if len(parents) == 1 and _task_of_folder(parents[0]).replace("_", " ").lower() in _KNOWN:
+        return stem, _task_of_folder(parents[0])
     words = re.split(r"_", stem)
     for start in range(not parents, len(words)):  # the longest name that is known
         name = " ".join(words[start:])
         if name.lower() in _KNOWN:
             return "_".join(parents + tuple(words[:start])), name
     if len(parents) == 1:
-        return stem, parents[0].replace("_", " ")
+        return stem, _task_of_folder(parents[0])
     return None
+
+
+def stamp_of(identifier: str, task: str) -> tuple[str, str]:
+    """The key and text that our PNG carry, as no rule about names suits every id and task."""
+    return _STAMP, json.dumps([identifier, task])
+
+
+def _stamped(path: Path) -> tuple[str, str] | None:
+    """(id, task) of a PNG of ours."""
+    from PIL import Image
+
+    if path.suffix.lower() != ".png":
+        return None
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            identifier, task = json.loads(image.info.get(_STAMP, ""))
+    except (OSError, ValueError, TypeError, SyntaxError):
+        return None
+    return (identifier, task) if isinstance(identifier, str) and isinstance(task, str) else None
+
+
+def folder_of(task: str) -> str:
+    """The folder of a task's masks: its name, but for what no file's name can hold."""
+    name = quote(task, safe=_PLAIN)
+    return f"%{ord(name[0]):02X}{name[1:]}" if name[0] in "._" else name
+
+
+def _task_of_folder(name: str) -> str:
+    return unquote(name)
 
 
 def _values(path: Path) -> dict[int, str]:

@@ -76,11 +76,15 @@ def _kaggle(table: Table) -> Iterator[dict | Failure]:
     whole = [row for _, row in rows if not isinstance(row, InputError)]
     texts = [row[code] for row in whole if row[code] not in ("", "-1")]
     is_siim = any(row[code] == "-1" or row[key].startswith("1.2.") for row in whole)
-    form = _form(texts, code, is_siim, table.name)
+    is_ours = {column.lower() for column in COLUMNS} <= set(table.header)
+    form = "absolute" if is_ours else _form(texts, code, is_siim, table.name)
     assumed = PUBLISHED if is_siim or form == "relative" else None
     images = Images(table.name, size=assumed, is_assumed=True)
     if label is None:
         images.look_for("Pneumothorax")
+    elif not is_ours:  # which leaves out the rows of classes that are not there
+        for row in whole:
+            images.look_for(row[label])
         if not is_siim:
             log.warning("%s: no column names the finding: read as Pneumothorax", table.name)
 
@@ -88,9 +92,8 @@ def _kaggle(table: Table) -> Iterator[dict | Failure]:
         image = images.image(row[key])
         images.sized(image, size_in(row))
         with images.failing(image, row[label] if label else "Pneumothorax") as task:
-            images.look_for(task)
             if row[code] in ("", "-1"):
-                images.seen(image, ALONE)
+                images.nothing(image, ALONE, task)
                 return
             runs_of(row[code], form)
             images.add(image, ALONE, task, Runs(row[code], form))

@@ -72,7 +72,7 @@ def settled(
 
 
 def sizes_of(images: Sequence[str], stdin: BinaryIO) -> dict[str, Size]:
-    """Sizes of X-rays by id: those that records say, else of their headers. Raises InputError at the first broken one."""
+    """Sizes of X-rays by id: records' own, else those in their headers. Raises InputError for a broken one."""
     from chextools.inputs import datasets
     from chextools.xrays.images import measure
 

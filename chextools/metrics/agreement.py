@@ -1,4 +1,4 @@
-"""How well readers agree: whether a finding is there (kappa), and where, by the pixel in the middle of what one drew."""
+"""How well readers agree: whether a finding is there (kappa), and where: the middle of what one drew."""
 
 from __future__ import annotations
 
