@@ -52,7 +52,7 @@ class Settings:
     """What is drawn.
 
     layout: single, sheet or grid. size: pixels of an X-ray's longer side; None for `SIZES`.
-    sign: which evidence a signed heatmap shows (`binarize.SIGNS`); None for the record's "sign", else the default.
+    sign: which evidence a signed heatmap shows (`signs.SIGNS`); None for the record's "sign", else the default.
     tasks: the tasks wanted; None for all.
     select: None or one of `SELECTIONS`; count: how many, of each task or, in a grid, of all X-rays. seed: of random.
     """

@@ -6,6 +6,7 @@ import click
 
 from chextools.cli import base, options
 from chextools.metrics.catalogue import COMPARED, LIKENESS, RESAMPLED, STUDY
+from chextools.results.words import ROWS
 
 EXAMPLE = """
 chex-eval masks.jsonl --truth gt.json --metric iou --per-image model.jsonl
@@ -75,7 +76,7 @@ MEANT_FOR = {"truth": ("auroc",), "uncertain": ("auroc",), "missing": ("auroc",)
 @options.replicates()
 @options.seed()
 @options.tasks()
-@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, the study's CSV, or a table to look at.")
+@options.output_format(ROWS, "Rows as JSON Lines, the study's CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
 @options.jobs()

@@ -6,6 +6,7 @@ import click
 
 from chextools.cli import base, options
 from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, RESAMPLED, SLICES
+from chextools.results.words import ROWS
 
 EXAMPLE = """
 chex-segment gradcam_maps_val | chex-eval --truth gt_segmentations_val.json --format table
@@ -150,7 +151,7 @@ COLUMNS = (
     "--calibration", metavar="FILE", help="Write each task's calibration curve, with --metric ece (JSON Lines)."
 )
 @click.option("--csv", "csv_folder", metavar="DIR", help="Write the files that the study's scripts write.")
-@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, CSV, or a table to look at.")
+@options.output_format(ROWS, "Rows as JSON Lines, CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
 @options.jobs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.results.words import ROWS
 
 EXAMPLE = """
 chex-features gt_annotations_val.json --truth gt_segmentations_val.json > features.jsonl
@@ -24,7 +25,7 @@ chex-features gt_annotations_val.json --truth gt.json | chex-regress per_image.j
 @options.tasks()
 @options.truth_settings()
 @click.option("--csv", "csv_folder", metavar="DIR", help="Write the four files that the study's script writes.")
-@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, CSV, or a table to look at.")
+@options.output_format(ROWS, "Rows as JSON Lines, CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
 @options.fail_fast()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from chextools.cli import completion
+from chextools.heatmaps.signs import SIGNS
 from chextools.metrics.catalogue import CONSENSUS, MISSING, UNCERTAIN
 
 Decorator = Callable[[Callable], Callable]
@@ -163,7 +164,7 @@ def smooth() -> Decorator:
 def sign() -> Decorator:
     return click.option(
         "--sign",
-        type=click.Choice(["positive", "abs", "raw"]),
+        type=click.Choice(SIGNS),
         help="Which evidence counts in a signed heatmap. [default: what the record or heatmap says, else positive, raw "
         "for the study's pickles]",
     )

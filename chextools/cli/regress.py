@@ -6,6 +6,7 @@ import click
 
 from chextools.cli import base, options
 from chextools.metrics.catalogue import PER_IMAGE
+from chextools.results.words import ROWS
 
 EXAMPLE = """
 chex-features annotations.json --truth gt.json | chex-regress per_image.jsonl --features - --format table
@@ -59,7 +60,7 @@ COLUMNS = (
 @options.tasks()
 @click.option("--human", is_flag=True, help="RESULTS are the human benchmark's: --csv names its files so.")
 @click.option("--csv", "csv_folder", metavar="DIR", help="Write the files that the study's scripts write.")
-@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, CSV, or a table to look at.")
+@options.output_format(ROWS, "Rows as JSON Lines, CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
 @options.fail_fast()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.results.words import ROWS
 
 EXAMPLE = """
 chex-report gradcam.jsonl human.jsonl random.jsonl -o page.html
@@ -55,7 +56,7 @@ def _page(context: click.Context, parameter: click.Parameter, path: str | None) 
     show_default=True,
     help="What a row on stdout is of: a run, or IoU, hit rate or AUROC of a task, a column for each run.",
 )
-@options.output_format(["jsonl", "csv", "table"], "The rows on stdout: JSON Lines, CSV, or a table to look at.")
+@options.output_format(ROWS, "The rows on stdout: JSON Lines, CSV, or a table to look at.")
 @options.force()
 @options.fail_fast()
 @click.pass_context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
+from chextools.results.words import MASKS
 
 EXAMPLE = """
 chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-segment > masks.jsonl
@@ -27,7 +28,7 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
 @options.truth_settings()
 @options.renamed()
 @options.output_format(
-    ["jsonl", "chexlocalize", "coco", "coco-results", "csv-rle", "png"],
+    MASKS,
     "Records, the study's JSON by image and task, a COCO data set, results with scores for it, Kaggle's run lengths, "
     "or an image per mask, TASK/ID.png in the folder that -o names.",
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from chextools.cli import base, completion, options
+from chextools.training.words import AMP, CLASS_WEIGHTS, OPTIMISERS, SCHEDULES
 
 if TYPE_CHECKING:
     from chextools import train
@@ -43,8 +46,8 @@ def number(name: str, kind: click.ParamType, help: str, default: object = None, 
     )
 
 
-def choice(name: str, choices: str, help: str, default: str | None = None) -> options.Decorator:
-    kind = click.Choice(choices.split())
+def choice(name: str, choices: Sequence[str], help: str, default: str | None = None) -> options.Decorator:
+    kind = click.Choice(choices)
     return click.option(name, type=kind, default=default, show_default=default is not None, help=help)
 
 
@@ -86,11 +89,11 @@ SHARE = click.FloatRange(0, 1)
     help="What blank labels count as: negative or "
     "ignore; may be repeated. [default: negative for CheXpert's tasks, else ignore]",
 )
-@choice("--class-weights", "none balanced", "Whether a task's positives weigh as much as its negatives.", "none")
-@choice("--optimizer", "adam adamw sgd", "Optimiser.", "adam")
+@choice("--class-weights", CLASS_WEIGHTS, "Whether a task's positives weigh as much as its negatives.", "none")
+@choice("--optimizer", OPTIMISERS, "Optimiser.", "adam")
 @number("--lr", POSITIVE, "Learning rate.", 1e-4)
 @number("--weight-decay", click.FloatRange(0), "Weight decay. [default: 0.01 for adamw, else 0]")
-@choice("--schedule", "constant cosine step", "How the rate falls; step: to a tenth after each third.", "cosine")
+@choice("--schedule", SCHEDULES, "How the rate falls; step: to a tenth after each third.", "cosine")
 @number("--warmup", click.IntRange(0), "Steps in which the rate rises from 0.", 0)
 @number("--batch-size", COUNT, "Images per batch.", 16)
 @number("--accumulate", COUNT, "Batches per step.", 1)
@@ -116,7 +119,7 @@ SHARE = click.FloatRange(0, 1)
 @number("--brightness", SHARE, "Change brightness by up to this share of the range.", 0.0)
 @number("--contrast", SHARE, "Change contrast by up to this share.", 0.0)
 @click.option("--flip", is_flag=True, help="Mirror every other image. It puts the heart on the wrong side.")
-@choice("--amp", "bf16 fp16", "Compute in 16 bits where it is safe; fp16 needs a GPU.")
+@choice("--amp", AMP, "Compute in 16 bits where it is safe; fp16 needs a GPU.")
 @click.option("--channels-last", is_flag=True, help="Lay images out by pixel, often faster on new GPUs.")
 @click.option("--compile", is_flag=True, help="Compile the network first.")
 @number("--limit-batches", COUNT, "Train and validate on N batches: a smoke test.")

@@ -6,6 +6,7 @@ import click
 
 from chextools.cli import base, options
 from chextools.metrics.catalogue import OBJECTIVES, PURPOSES
+from chextools.results.words import ROWS
 
 EXAMPLE = """
 chex-tune gradcam_maps_val --truth gt_segmentations_val.json --for threshold > tuned.jsonl
@@ -111,7 +112,7 @@ class Grid(click.ParamType):
 @options.seed()
 @options.tasks()
 @options.truth_settings()
-@options.output_format(["jsonl", "csv", "table"], "Rows as JSON Lines, the study's CSV, or a table to look at.")
+@options.output_format(ROWS, "Rows as JSON Lines, the study's CSV, or a table to look at.")
 @options.output("the rows")
 @options.force()
 @options.jobs()

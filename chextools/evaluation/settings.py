@@ -22,7 +22,7 @@ class EvaluationSettings:
     tasks: those wanted; none for all.
     slice: whether metrics of masks are over the CXRs on which truth and mask are not empty ("positive"), or on which
         either is not ("full").
-    sign: which evidence of a signed heatmap counts (`heatmaps.SIGNS`); None for what the record or heatmap says.
+    sign: which evidence of a signed heatmap counts (`signs.SIGNS`); None for what the record or heatmap says.
     tolerance, tolerance_size: of hits, see `pointing.hit`. nsd_tolerance: of boundaries, see `boundaries.nsd`.
     lesion_overlap, lesion_rule: what finds a lesion, see `lesions.lesion_recall`.
     uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".

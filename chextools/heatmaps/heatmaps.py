@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chextools.errors import InputError
+from chextools.heatmaps.signs import SIGNS
 
-SIGNS = ("positive", "abs", "raw")
 NOT_FINITE = "the map holds NaN or infinity"
 NOT_COMPLETE = "the map does not sum to the change in logit: its completeness delta is {:.3g}"
 

@@ -70,7 +70,7 @@ LOCALISATION: Mapping[str, Metric] = {
     "count": Metric(looks_at=MASKS, is_default=True),
     "energy": Metric(
         looks_at=HEATMAPS,
-        function="energy:energy",
+        function="energy:energy_inside",
         chance="share",
         undefined="the map has negative values (see --sign), or is 0 everywhere",
     ),
@@ -89,7 +89,11 @@ LOCALISATION: Mapping[str, Metric] = {
         looks_at=MASKS, function="lesions:lesion_precision", options=("lesion_overlap", "lesion_rule"), floor=True
     ),
     "froc": Metric(
-        looks_at=HEATMAPS, function="froc:froc", options=("lesion_overlap", "lesion_rule"), counts=20, floor=True
+        looks_at=HEATMAPS,
+        function="froc:lesion_counts",
+        options=("lesion_overlap", "lesion_rule"),
+        counts=20,
+        floor=True,
     ),
 }
 

@@ -14,7 +14,7 @@ from chextools.masks.mask import Mask
 from chextools.masks.runs import column_runs
 
 
-def energy(surface: Surface, truth: Mask) -> float:
+def energy_inside(surface: Surface, truth: Mask) -> float:
     """Sum of the upsampled map inside the truth over its sum, in [0, 1].
 
     The energy-based pointing game (Wang et al. 2020, Score-CAM, eq. 9), also called relevance mass accuracy (Arras et

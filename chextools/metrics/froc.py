@@ -17,7 +17,9 @@ RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)  # false findings per image at which reca
 COUNTS = 2 + 2 * len(THRESHOLDS)
 
 
-def froc(surface: Surface, truth: Mask, lesion_overlap: float = OVERLAP, lesion_rule: str = "iou") -> tuple[float, ...]:
+def lesion_counts(
+    surface: Surface, truth: Mask, lesion_overlap: float = OVERLAP, lesion_rule: str = "iou"
+) -> tuple[float, ...]:
     """Counts of one image: 1, its lesions, then by threshold the lesions found, then the false findings.
 
     lesion_overlap, lesion_rule: what finds a lesion, as in `lesions.lesion_recall`.

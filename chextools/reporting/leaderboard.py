@@ -89,7 +89,7 @@ def rows_by_task(runs: Sequence[Run]) -> list[dict]:
 
 
 def text(runs: Sequence[Run], by: str, output_format: str) -> str:
-    """The rows by "run" or by "task", in one of `tables.FORMATS`."""
+    """The rows by "run" or by "task", in one of `words.ROWS`."""
     if by == "run":
         return tables.write(rows(runs), output_format, _COLUMNS)
     found = rows_by_task(runs)

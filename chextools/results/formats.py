@@ -19,8 +19,6 @@ from chextools.records.records import dumps
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("jsonl", "chexlocalize", "coco", "coco-results", "csv-rle", "png")
-
 
 def write(records: Iterable[dict], output_format: str, wanted: Collection[str] | None = None) -> Iterator[str]:
     """Text of the records, piece by piece: JSON Lines, the study's {id: {task: RLE}}, a COCO data set or its results,

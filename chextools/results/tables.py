@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from chextools.errors import printable
 from chextools.records.records import dumps
 
-FORMATS = ("jsonl", "csv", "table")
-
 
 def write(rows: Sequence[dict], output_format: str, columns: Sequence[str] = ()) -> str:
     """The rows in a format; `columns` are those of the table, of which it leaves out those that no row has."""

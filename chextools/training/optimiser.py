@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-OPTIMISERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine", "step")
-
 
 def make(name: str, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float | None):
     """The optimiser, with PyTorch's settings, SGD with momentum 0.9. AdamW decays by 0.01 unless told otherwise."""

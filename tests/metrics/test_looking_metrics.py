@@ -48,7 +48,7 @@ def case(request):
 
 def test_energy_is_the_share_of_the_sum(case):
     surface, pixels, truth, inside = case
-    found = energy.energy(surface, truth)
+    found = energy.energy_inside(surface, truth)
     if surface.values.min() < 0 or not surface.values.any():
         assert np.isnan(found)
     else:
@@ -178,7 +178,7 @@ def test_a_column_ends_where_the_next_begins_and_yet_they_do_not_touch():
 
 def test_froc_counts_at_every_threshold(case):
     surface, pixels, truth, inside = case
-    counts = froc.froc(surface, truth)
+    counts = froc.lesion_counts(surface, truth)
     images, true, *rest = counts
     assert (images, true, len(counts)) == (1, ndimage.label(inside, EIGHT)[1], froc.COUNTS)
     if pixels.min() == pixels.max():
