@@ -24,7 +24,7 @@ from chextools.plumbing.parallel import default_jobs
 from chextools.records.records import Failure
 from chextools.records.tally import Tally
 from chextools.results.results import Evaluation
-from chextools.tasks import choose
+from chextools.tasks import choose, say_misspelled
 
 __all__ = ["EvaluationSettings", "per_image", "replicate_rows", "run"]
 
@@ -49,6 +49,7 @@ def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: Binar
     tally.take(truth.failures)
     chosen = choose(settings.tasks, truth.tasks, truth.where)
     first, items = read_some(inputs, stdin)
+    say_misspelled({*first.get("masks", ()), *first.get("points", ())}, truth.tasks, "the first prediction")
     settings = replace(settings, metrics=looking.metrics_for(first, settings.metrics), tasks=tuple(chosen))
     measured = looking.measure(items, truth, settings, settings.jobs or default_jobs())
     rows = [record["row"] for record in tally.passing(tally.progress(measured, "CXRs"))]

@@ -22,6 +22,7 @@ from chextools.masks.convex import min_area_rectangle
 from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask
 from chextools.metrics.catalogue import FEATURES
+from chextools.records.ids import near_miss
 from chextools.records.records import Failure, Located, few
 from chextools.records.tally import Tally
 from chextools.tasks import choose
@@ -104,9 +105,11 @@ def _measured(items: Iterable[Located | Failure], truth: Truth, names: Sequence[
         for identifier in missing:
             yield Located(f"truth: {identifier}", {"id": identifier}), truth.records[identifier]
         if len(strangers) == len(ids):
-            raise InputError(f"no annotated CXR ({strangers[0]}, ...) is in the truth ({missing[0]}, ...)")
+            raise InputError(
+                f"no annotated CXR ({strangers[0]}, ...) is in the truth ({missing[0]}, ...){near_miss(strangers, missing)}"
+            )
         if strangers:
-            log.warning("annotated but not in the truth, left out: %s", few(strangers))
+            log.warning("annotated but not in the truth, left out: %s", few(strangers, missing))
         if missing:
             log.warning("in the truth but not annotated: %s", few(missing))
         if extra:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from chextools.errors import InputError
+from chextools.errors import InputError, quoted
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,10 @@ STUDY_SCORES = (
     "Support Devices",
 )
 
+_MOST_COMPARED, _MOST_LETTERS = 500, 200  # names and letters for a suggestion: comparing takes quadratic time
+
+_MOST_NAMED = 30
+
 ALIASES = {"Lung Opacity": "Airspace Opacity"}
 
 
@@ -88,7 +93,8 @@ def choose(requested: Sequence[str], available: Iterable[str], where: str) -> li
         if name in known and name not in available:
             log.warning("%s has no %s", where, name)
         if name not in known:
-            raise InputError(f"unknown task {name!r}{hint(name, known)}; {where} has {', '.join(available) or 'none'}")
+            has = ", ".join(available[:_MOST_NAMED]) + ", ..." * (len(available) > _MOST_NAMED)
+            raise InputError(f"unknown task {quoted(name)}{hint(name, known)}; {where} has {has or 'none'}")
     return study_order(map(canonical, requested))
 
 
@@ -101,5 +107,20 @@ def blank_means(task: str) -> str:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """A suggestion such as ` (did you mean 'Edema'?)`, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    by_fold = {_folded(each): each for each in known}
+    close = difflib.get_close_matches(_folded(name), list(itertools.islice(by_fold, _MOST_COMPARED)), n=1)
+    found = by_fold.get(_folded(name)) or (by_fold[close[0]] if close else None)
+    return f" (did you mean {found!r}?)" if found is not None and found != name else ""
+
+
+def say_misspelled(names: Iterable[str], known: Collection[str], where: str) -> None:
+    """Warn of each name that is one of those known but for case, blanks or hyphens, and so counts as another task."""
+    by_fold = {_folded(each): each for each in known}
+    for name in names:
+        if name not in known and _folded(name) in by_fold:
+            log.warning("%s has %s: is it meant to be %s?", where, name, by_fold[_folded(name)])
+
+
+def _folded(name: str) -> str:
+    """A name less what people write in more ways than one, and no longer than a name that is worth comparing."""
+    return " ".join(name[:_MOST_LETTERS].casefold().replace("_", " ").replace("-", " ").split())

@@ -315,12 +315,14 @@ def _compare_ids(rows: Sequence[Tried], truth: Truth, settings: TuningSettings) 
     missing = sorted(truth.records.keys() - ids)
     strangers = sorted(ids - truth.records.keys())
     if len(strangers) == len(rows) and settings.purpose == "threshold":
-        raise InputError(f"no image is on both sides: the truth has {few(missing)}, the heatmaps {few(strangers)}")
+        raise InputError(
+            f"no image is on both sides: the truth has {few(missing)}, the heatmaps {few(strangers, missing)}"
+        )
     if missing:
         log.warning("in the truth but not among the heatmaps, left out: %s", few(missing))
     if strangers:
         fate = "left out" if settings.purpose == "threshold" else "its truth counts as empty"
-        log.warning("among the heatmaps but not in the truth, %s: %s", fate, few(strangers))
+        log.warning("among the heatmaps but not in the truth, %s: %s", fate, few(strangers, missing))
 
 
 def _available(rows: Sequence[Tried], settings: TuningSettings) -> list[str]:

@@ -324,3 +324,16 @@ def test_predictions_of_other_images_than_the_truths_are_an_error(cli, tmp_path,
     result = cli("chex-eval", tmp_path / "other.json", "--truth", small / "expected/gt.json")
     assert result.code == 1 and result.out == ""
     assert "no id of the predictions is in the truth: they have xpatient64000" in result.err
+
+
+def test_a_task_or_id_spelled_another_way_is_suggested(cli, tmp_path):
+    (tmp_path / "gt.json").write_bytes(document(p0=mask(2), p1=mask(2)))
+    text = document(P0=mask(2), p1=mask(2)).decode()
+    (tmp_path / "pred.json").write_text(text.replace("Edema", "EDEMA"))
+    result = cli("chex-eval", tmp_path / "pred.json", "--truth", tmp_path / "gt.json")
+    assert "the first prediction has EDEMA: is it meant to be Edema?" in result.err
+    (tmp_path / "pred.json").write_text(text)
+    result = cli("chex-eval", tmp_path / "pred.json", "--truth", tmp_path / "gt.json")
+    assert "(is 'P0' meant to be 'p0'?)" in result.err
+    result = cli("chex-eval", tmp_path / "pred.json", "--truth", tmp_path / "gt.json", "--task", "edema")
+    assert "unknown task 'edema' (did you mean 'Edema'?)" in result.err

@@ -14,6 +14,7 @@ from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth
 from chextools.metrics import bootstrap, overlap
 from chextools.metrics.catalogue import LOCALISATION, MASKS, Metric
+from chextools.records.ids import near_miss
 from chextools.records.records import few
 from chextools.results.results import AVERAGE, Evaluation, Table
 
@@ -61,6 +62,7 @@ def _with_missing(rows: Sequence[Looked], truth: Truth, settings: EvaluationSett
     if by_id and truth.records.keys().isdisjoint(by_id):
         raise InputError(
             f"no id of the predictions is in the truth: they have {min(by_id)}, that has {min(truth.records)}"
+            + near_miss(by_id, truth.records)
         )
     missing = sorted(truth.records.keys() - by_id.keys())
     strangers = [row.id for row in rows if not row.has_truth]
@@ -68,7 +70,7 @@ def _with_missing(rows: Sequence[Looked], truth: Truth, settings: EvaluationSett
         log.warning("in the truth but not predicted, counted as empty masks and missed hits: %s", few(missing))
     if strangers:
         fate = "their truth counts as empty" if settings.slice == "full" else "left out"
-        log.warning("predicted but not in the truth, %s: %s", fate, few(strangers))
+        log.warning("predicted but not in the truth, %s: %s", fate, few(strangers, missing))
     for identifier in missing:
         by_id[identifier] = looked_at(None, truth.records[identifier], settings)
     if not any(row.has_prediction for row in by_id.values()):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 
+_EXTENSION = re.compile(r"\.(jpe?g|png|dcm|dicom|tiff?|npz|pkl|gz|json)$")
 _PATIENT = re.compile(r"patient\d+")
 
 
@@ -16,3 +18,18 @@ def id_of_path(path: str) -> str:
     parts = [part for part in pure.parts if part not in ("/", ".")]
     start = next((i for i, part in enumerate(parts) if _PATIENT.match(part)), 0)
     return "_".join(parts[start:])
+
+
+def near_miss(ids: Iterable[str], known: Iterable[str]) -> str:
+    """A suggestion such as ` (is 'a.jpg' meant to be 'a'?)` for the first id that is almost one of those known."""
+    by_fold = {_folded(each): each for each in known}
+    for each in ids if by_fold else ():
+        found = by_fold.get(_folded(each))
+        if found is not None and found != each:
+            return f" (is {each!r} meant to be {found!r}?)"
+    return ""
+
+
+def _folded(identifier: str) -> str:
+    """An id less what people write in more ways than one: case, extension, folders joined by other than `_`."""
+    return id_of_path(_EXTENSION.sub("", identifier.casefold().replace("\\", "/"))).replace("-", "_").replace(" ", "_")

@@ -15,6 +15,7 @@ from chextools.errors import InputError
 from chextools.plumbing.jsontext import dumps as dumps
 from chextools.plumbing.jsontext import finite as finite
 from chextools.plumbing.jsontext import loads as loads
+from chextools.records.ids import near_miss
 from chextools.records.record import KEYS as KEYS
 from chextools.records.record import RESERVED as RESERVED
 from chextools.records.record import TASK_KEYS as TASK_KEYS
@@ -83,9 +84,10 @@ def peek(items: Iterable[Located | Failure], where: str) -> tuple[dict, Iterable
     raise InputError(f"{where}: {reason}")
 
 
-def few(ids: Sequence[str]) -> str:
-    """Ids for a message: how many, and the first three."""
-    return f"{len(ids)} CXR{'s' * (len(ids) > 1)} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})"
+def few(ids: Sequence[str], known: Iterable[str] = ()) -> str:
+    """Ids for a message: how many, the first three, and which of those `known` the first may be meant to be."""
+    near = near_miss(ids, known)
+    return f"{len(ids)} CXR{'s' * (len(ids) > 1)} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)}){near}"
 
 
 def in_shard(identifier: str, shard: tuple[int, int] | None) -> bool:

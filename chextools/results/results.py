@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chextools.errors import InputError
+from chextools.records.ids import near_miss
 from chextools.records.records import few
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,11 @@ def join(left: Iterable[str], left_name: str, right: Iterable[str], right_name: 
     left, right = sorted(set(left)), sorted(set(right))
     both = sorted(set(left).intersection(right))
     if not both:
-        raise InputError(f"no id is both in {left_name} ({left[0]}, ...) and in {right_name} ({right[0]}, ...)")
+        raise InputError(
+            f"no id is both in {left_name} ({left[0]}, ...) and in {right_name} ({right[0]}, ...){near_miss(left, right)}"
+        )
     for these, those, here, there in ((left, right, left_name, right_name), (right, left, right_name, left_name)):
         alone = sorted(set(these).difference(those))
         if alone:
-            log.warning("in %s but not in %s, left out: %s", here, there, few(alone))
+            log.warning("in %s but not in %s, left out: %s", here, there, few(alone, those))
     return both
