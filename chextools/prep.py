@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from chextools.errors import InputError, MissingExtra
+from chextools.inputs.label_columns import GROUP
 from chextools.plumbing.parallel import ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -23,12 +24,13 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "valid", "test")
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class PrepSettings:
     """What is done with each image.
 
     size: side in pixels of the images to pack; None for no pack.
-    split: the shares of `SPLITS`, adding up to 1; None leaves records as they are.
+    split: the shares of `SPLITS`, adding up to 1; None leaves records as they are. Images of a patient stay together,
+    or those of a group where records have the key `GROUP`.
     seed: of the split.
     decode: whether to decode images that are not packed, to find damage inside them.
     """
@@ -54,10 +56,11 @@ class _Done:
     at: int
     frames: int = 1
     pixels: np.ndarray | None = None
+    grouped: bool = False
 
 
 def prepare(
-    items: Iterable[tuple[int, Located | Failure]], settings: Settings, jobs: int = 1, pack: Writer | None = None
+    items: Iterable[tuple[int, Located | Failure]], settings: PrepSettings, jobs: int = 1, pack: Writer | None = None
 ) -> Iterator[Located | Failure]:
     """Image records with "size" and "split", in order, for (place in the list, record); into the pack as they come.
 
@@ -77,7 +80,11 @@ def prepare(
         item = result.item
         if isinstance(item, Located):
             count += 1
-            strangers += not item.record.get("patient") and records.patient_of(item.record["id"]) == item.record["id"]
+            strangers += (
+                not result.grouped
+                and not item.record.get("patient")
+                and records.patient_of(item.record["id"]) == item.record["id"]
+            )
             if result.frames > 1:
                 log.warning("%s: %d frames; the first counts", item.record["image"], result.frames)
             if result.pixels is not None:
@@ -121,21 +128,22 @@ def split_of(patient: str, shares: Sequence[float], seed: int) -> str:
     return next(name for name, share in reversed(list(zip(SPLITS, shares))) if share)  # shares' sum was rounded down
 
 
-def _prepare(task: _Task, settings: Settings) -> _Done:
+def _prepare(task: _Task, settings: PrepSettings) -> _Done:
     item = task.item
     if isinstance(item, Failure):
         return _Done(item, task.at)
     record = item.record
+    grouped = GROUP in record
     try:
         if task.entry:
-            return _Done(Located(item.where, _again(record, task.entry["record"], settings)), task.at)
+            return _Done(Located(item.where, _again(record, task.entry["record"], settings)), task.at, grouped=grouped)
         pixels = None
         if settings.size:
             header, pixels = images.decode(record["image"], settings.size)
         else:
             header = images.check(record["image"], settings.decode)
         record = _described(record, header.about | {"size": list(header.size)}, settings)
-        return _Done(Located(item.where, record), task.at, header.frames, pixels)
+        return _Done(Located(item.where, record), task.at, header.frames, pixels, grouped)
     except MissingExtra:
         raise
     except InputError as error:
@@ -145,16 +153,17 @@ def _prepare(task: _Task, settings: Settings) -> _Done:
         return _Done(Failure(item.where, reason), task.at)
 
 
-def _described(record: dict, found: dict, settings: Settings) -> dict:
+def _described(record: dict, found: dict, settings: PrepSettings) -> dict:
     """The record with what its file says of it: the size always, the rest where nothing is known."""
     record = found | record | {"size": found["size"]}
+    group = record.pop(GROUP, None)
     if settings.split:
-        record["split"] = split_of(records.patient(record), settings.split, settings.seed)
+        record["split"] = split_of(group or records.patient(record), settings.split, settings.seed)
     record.pop("pack", None)  # whose pixels were read from their file
     return records.ordered(record)
 
 
-def _again(record: dict, packed: dict, settings: Settings) -> dict:
+def _again(record: dict, packed: dict, settings: PrepSettings) -> dict:
     """The packed record. Raises InputError unless it is what the list says today."""
     about = {k: v for k, v in packed.items() if k not in record and k != "split"}
     now = _described(record, about | {"size": packed["size"]}, settings)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from chextools.errors import InputError
 from chextools.heatmaps.reading import heatmaps_of
-from chextools.inputs import datasets, inputs
+from chextools.inputs import image_lists, inputs
 from chextools.models import inference
 from chextools.plumbing.journal import Journal
 from chextools.plumbing.parallel import default_jobs
@@ -45,7 +45,7 @@ def read(
     sources: paths, or - for `stdin`. xrays: where the images are, by id, of heatmaps that do not say; a CSV's paths are
     taken against `root`. Records without an image become failures.
     """
-    known = _by_id(datasets.read_all([xrays], stdin, root=root), xrays) if xrays else {}
+    known = _by_id(image_lists.read_image_lists([xrays], stdin, root=root), xrays) if xrays else {}
     for item in records.select_shard(inputs.read_all(sources, stdin), shard):
         if isinstance(item, Located) and not isinstance(item.record.get("image"), str):
             found = known.get(item.record["id"])

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 
 from chextools.errors import InputError, MissingExtra
-from chextools.inputs import datasets
+from chextools.inputs import image_lists
 from chextools.metrics import scores
 from chextools.models import architectures, checkpoints, inference, weights
 from chextools.plumbing import streams
@@ -207,7 +207,7 @@ def prepare(options: Mapping, stdin: BinaryIO, ranks: Ranks = ALONE) -> Plan:
     settings = config.settings(options, Settings)
     jobs = options["jobs"] or default_jobs()
     data, valid = (
-        read(datasets.read_all(sources, stdin, root=options["root"]), named(sources), jobs, ranks)
+        read(image_lists.read_image_lists(sources, stdin, root=options["root"]), named(sources), jobs, ranks)
         for sources in (options["inputs"], [options["valid"]])
     )
     folder = RunFolder(options["output"], settings.keep, settings.ensemble, ranks.leads)

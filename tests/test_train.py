@@ -238,7 +238,7 @@ def test_tensorboard(training, tmp_path):
 
 def run_of(xrays, folder, ranks=ALONE, **settings) -> train.Run:
     """A run with dropout, batch normalisation and momentum, in this process."""
-    from chextools.inputs import datasets
+    from chextools.inputs import image_lists
 
     options = {
         "arch": "mobilenet_v3_small",
@@ -252,7 +252,7 @@ def run_of(xrays, folder, ranks=ALONE, **settings) -> train.Run:
     }
     settings = train.Settings(**(options | settings))
     names = ("train.csv", "valid.csv")
-    data, valid = (train.read(datasets.read_all([str(xrays / name)], None), name) for name in names)
+    data, valid = (train.read(image_lists.read_image_lists([str(xrays / name)], None), name) for name in names)
     labelling = train.label(data, valid, settings)
     run_folder = RunFolder(folder, settings.keep, settings.ensemble, ranks.leads)
     resumed = folder.exists()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+RAMP = np.arange(0, 4096, 16, np.uint16).reshape(16, 16)  # 12 bits
+
 
 def stretched(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
     """uint8: `low`, the least, becomes 0 and `high`, the greatest, 255."""

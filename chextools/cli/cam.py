@@ -182,7 +182,7 @@ def command(
     import itertools
 
     from chextools import cam
-    from chextools.inputs import datasets
+    from chextools.inputs import image_lists
     from chextools.models.checkpoints import select
     from chextools.plumbing.files import check_folder
     from chextools.plumbing.parallel import default_jobs
@@ -203,7 +203,7 @@ def command(
     )
     select(checkpoints)  # before torch is imported, which takes seconds
     target = cam.Target(check_folder(output), output_format == "pickles", force, resume)
-    items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
+    items = records.select_shard(image_lists.read_image_lists(inputs, base.stdin(), root=root, null=null), shard)
     with base.resumable() if resume else contextlib.nullcontext(), base.output(None) as write:
         first = next(items, None)  # an input that cannot be read is said before the network is loaded
         tally = base.tally(fail_fast)

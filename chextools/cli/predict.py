@@ -78,7 +78,7 @@ def command(
     import itertools
 
     from chextools import predict
-    from chextools.inputs import datasets
+    from chextools.inputs import image_lists
     from chextools.models import floors
     from chextools.models.checkpoints import select
     from chextools.plumbing.parallel import default_jobs
@@ -87,13 +87,15 @@ def command(
     select(checkpoints)  # before torch is imported, which takes seconds
     jobs = jobs or default_jobs()
     with base.output(output, force) as write:
-        items = records.select_shard(datasets.read_all(inputs, base.stdin(), root=root, null=null), shard)
+        items = records.select_shard(image_lists.read_image_lists(inputs, base.stdin(), root=root, null=null), shard)
         first = next(items, None)  # an input that cannot be read is said before the network is loaded
         tally = base.tally(fail_fast)
         if first is not None:
             items = itertools.chain([first], items)
             if floor:
-                known = floors.fit(datasets.read_all([fit], base.stdin(), root=root), floor, tasks, fit, jobs)
+                known = floors.fit(
+                    image_lists.read_image_lists([fit], base.stdin(), root=root), floor, tasks, fit, jobs
+                )
                 results = floors.predict(items, known, jobs)
             else:
                 predictor = predict.Predictor(checkpoints, tasks, device)

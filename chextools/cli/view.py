@@ -100,13 +100,15 @@ def command(
     import contextlib
 
     from chextools import view
-    from chextools.inputs import datasets
+    from chextools.inputs import image_lists
     from chextools.plumbing.files import check_folder
     from chextools.plumbing.parallel import default_jobs
     from chextools.records import records
 
     target = view.Target(check_folder(output), force, resume)
-    known = view.read_known(truth, datasets.read_all(images, base.stdin(), root=root), base.stdin(), truth_settings)
+    known = view.read_known(
+        truth, image_lists.read_image_lists(images, base.stdin(), root=root), base.stdin(), truth_settings
+    )
     tally = base.tally(fail_fast)
     for _ in tally.passing(known.failures):
         pass

@@ -13,7 +13,7 @@ from chextools.errors import InputError
 from chextools.evaluation.rows import drawn, groups_of, interval_row
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.evaluation.shortcuts import Shortcut, rows_of
-from chextools.inputs import datasets
+from chextools.inputs import image_lists
 from chextools.metrics import bootstrap, scores
 from chextools.metrics.calibration import calibration_curve
 from chextools.metrics.catalogue import AT_THRESHOLD
@@ -50,7 +50,7 @@ class Scored:
 def read_labels(source: str, stdin: BinaryIO) -> dict[str, dict]:
     """Labels by id, of a CSV or records. Raises InputError at the first that cannot be read, or if there are none."""
     found = {}
-    for item in datasets.read_all([source], stdin):
+    for item in image_lists.read_image_lists([source], stdin):
         if isinstance(item, Failure):
             raise InputError(f"{item.where}: {item.reason}")
         found[item.record["id"]] = item.record.get("labels", {})

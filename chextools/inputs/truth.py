@@ -73,11 +73,11 @@ def settled(
 
 def sizes_of(images: Sequence[str], stdin: BinaryIO) -> dict[str, Size]:
     """Sizes of X-rays by id: records' own, else those in their headers. Raises InputError for a broken one."""
-    from chextools.inputs import datasets
+    from chextools.inputs import image_lists
     from chextools.xrays.images import measure
 
     found = {}
-    for item in datasets.read_all(images, stdin):
+    for item in image_lists.read_image_lists(images, stdin):
         if isinstance(item, Failure):
             raise InputError(f"{item.where}: {item.reason}")
         record = item.record

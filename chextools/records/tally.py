@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from chextools.errors import InputError
 from chextools.records.records import Failure, Located
 
 log = logging.getLogger(__name__)
+
+_ABSENT = os.strerror(errno.ENOENT)
+_NAMED = 3  # absent files that are named; of a set that is elsewhere all are absent
 
 
 def unseen(items: Iterable, _unit: str) -> Iterable:
@@ -26,13 +31,14 @@ class Tally:
 
     def __init__(self, fail_fast: bool = False, progress: Callable[[Iterable, str], Iterable] = unseen):
         self.fail_fast, self.progress = fail_fast, progress
-        self.seen = self.failed = self.skipped = 0
+        self.seen = self.failed = self.skipped = self.absent = 0
 
     def passing(self, items: Iterable[Located | Failure]) -> Iterator[dict]:
         """The records among the items. A record with failed tasks passes, and counts as failed."""
         for item in items:
             self.seen += 1
             if isinstance(item, Failure):
+                self.absent += _ABSENT in item.reason
                 problems = [f"{item.where}: {item.reason}; skipped"]
                 self.skipped += 1
             else:
@@ -40,7 +46,8 @@ class Tally:
                 for task, flag in item.record.get("flags", {}).items():
                     log.warning("%s: %s: the heatmap is %s", item.where, task, flag, extra={"once": True})
             for problem in problems:
-                log.warning("%s", problem)
+                if not (_ABSENT in problem and self.absent > _NAMED):
+                    log.warning("%s", problem)
             if problems:
                 self.failed += 1
                 if self.fail_fast:
@@ -55,5 +62,7 @@ class Tally:
 
     def finish(self) -> None:
         """Raise InputError if any record failed."""
+        if self.absent > _NAMED:
+            log.warning("%d files are absent, of which the first %d are named", self.absent, _NAMED)
         if self.failed:
             raise InputError(f"{self.failed} of {self.seen} records failed")

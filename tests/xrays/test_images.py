@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from conftest import need_shared
 from PIL import Image
-from xray_files import dicom, png_header, stretched
+from xray_files import RAMP, dicom, png_header, stretched
 
 from chextools.errors import InputError, LimitError
 from chextools.xrays import images, levels
@@ -255,9 +255,6 @@ def test_a_limit_is_an_input_error():
 
 
 # DICOM
-
-
-RAMP = np.arange(0, 4096, 16, np.uint16).reshape(16, 16)  # 12 bits
 
 
 def test_dicom_without_a_window_uses_the_range_of_the_image(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from conftest import DATA
 
 from chextools.errors import InputError
-from chextools.inputs import datasets
+from chextools.inputs import image_lists
 from chextools.xrays import images, packs
 from chextools.xrays.packs import Writer, open_pack
 
@@ -178,12 +178,12 @@ def test_a_damaged_image_is_packed_again(tmp_path):
 
 def test_records_of_a_pack_bring_their_pixels(tmp_path):
     """The same bytes as decoding on the fly."""
-    items = list(datasets.read(str(DATA / "cxr"), None))
+    items = list(image_lists.read_image_list(str(DATA / "cxr"), None))
     with Writer(tmp_path, 40) as writer:
         for at, item in enumerate(items):
             writer.add(at, item.record, images.load(item.record["image"], 40))
         writer.finish()
-    again = list(datasets.read(str(tmp_path), None))
+    again = list(image_lists.read_image_list(str(tmp_path), None))
     assert len(again) == 8
     for item, packed in zip(items, again):
         assert packed.record == item.record | {"pack": str(tmp_path)}

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from xray_files import dicom, png, png_chunk, stretched, tiff
+from xray_files import RAMP, dicom, png, png_chunk, stretched, tiff
 
 from chextools.errors import InputError, LimitError
 from chextools.xrays import images
@@ -173,7 +173,6 @@ def test_a_jpeg_cut_before_its_end_marker_is_found_by_decoding(tmp_path, options
 
 # DICOM
 
-RAMP = np.arange(0, 4096, 16, np.uint16).reshape(16, 16)  # 12 bits
 EMPTY = pydicom.dataelem.empty_value_for_VR("DS")
 
 

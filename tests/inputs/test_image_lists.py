@@ -13,14 +13,14 @@ from conftest import DATA
 from PIL import Image
 
 from chextools.errors import InputError
-from chextools.inputs import datasets
+from chextools.inputs import image_lists, label_columns
 from chextools.records.records import Failure, Located
 
 CXRS = DATA / "cxr"
 
 
 def read(source, stdin: bytes = b"", **options) -> list:
-    return list(datasets.read_all([str(source)], io.BytesIO(stdin), **options))
+    return list(image_lists.read_image_lists([str(source)], io.BytesIO(stdin), **options))
 
 
 def good(items: list) -> list[dict]:
@@ -88,11 +88,40 @@ def test_stdin_is_relative_to_the_working_directory(tmp_path, monkeypatch):
 def test_root_and_leading_components(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     touch(tmp_path / "here/b/patient1/x.png", tmp_path / "here/flat.png")
-    assert datasets.resolve("a/b/patient1/x.png", "here") == "here/b/patient1/x.png"
-    assert datasets.resolve("/far/away/flat.png", "here") == "here/flat.png"
-    assert datasets.resolve("a/b/none.png", "here") == "here/a/b/none.png"
+
+    def resolved(root, *paths):
+        places = label_columns.ImagePaths(root, paths)
+        return [places.resolve(path) for path in paths]
+
+    assert resolved("here", "a/b/patient1/x.png") == ["here/b/patient1/x.png"]
+    assert resolved("here", "/far/away/flat.png") == ["here/flat.png"]
+    assert resolved("here", "a/b/none.png") == ["here/a/b/none.png"]
+    assert resolved("here", "a\\b\\patient1\\x.png") == ["here/b/patient1/x.png"]
     touch(tmp_path / "x.png")  # not another patient's file of the same name
-    assert datasets.resolve("a/patient2/x.png", "") == "a/patient2/x.png"
+    assert resolved("", "a/patient2/x.png") == ["a/patient2/x.png"]
+
+
+def test_an_image_that_does_not_exist_is_not_replaced_by_another_of_its_name(tmp_path):
+    """Leading components go once for the whole CSV, and never so many that two paths become one."""
+    lines = "Path,Pneumonia\nset/train/a.png,1\nset/test/a.png,0\nset/test/b.png,0\n"
+    (tmp_path / "t.csv").write_text(lines)
+    touch(tmp_path / "test/a.png", tmp_path / "a.png")
+
+    def found():
+        return [os.path.relpath(item.record["image"], tmp_path) for item in read(tmp_path / "t.csv")]
+
+    assert found() == ["train/a.png", "test/a.png", "test/b.png"]
+    (tmp_path / "test/a.png").unlink()
+    assert found() == ["set/train/a.png", "set/test/a.png", "set/test/b.png"]
+
+
+def test_two_rows_far_apart_never_share_a_file(tmp_path):
+    rows = [f"one/{k}.png,1" for k in range(300)] + ["two/7.png,0"]
+    (tmp_path / "t.csv").write_text("Path,Pneumonia\n" + "\n".join(rows) + "\n")
+    touch(*(tmp_path / f"{k}.png" for k in range(300)))
+    *found, last = read(tmp_path / "t.csv")
+    assert all(isinstance(item, Located) for item in found)
+    assert isinstance(last, Failure) and "two/7.png and one/7.png would be one file" in last.reason
 
 
 def test_rows_that_cannot_be_used(tmp_path):
