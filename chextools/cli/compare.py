@@ -82,25 +82,7 @@ MEANT_FOR = {"truth": ("auroc",), "uncertain": ("auroc",), "missing": ("auroc",)
 @options.jobs()
 @options.fail_fast()
 @click.pass_context
-def command(
-    context,
-    inputs,
-    metric,
-    margin,
-    resample,
-    truth,
-    uncertain,
-    missing,
-    sign,
-    replicates,
-    seed,
-    tasks,
-    output_format,
-    output,
-    force,
-    jobs,
-    fail_fast,
-):
+def command(context, inputs, output_format, output, force, fail_fast, **settings):
     """Compare one result with another, such as a model with a human benchmark: percentage decrease and paired test.
 
     PRED (- or nothing for stdin) and REF: both per-image results, or both replicates, of chex-eval or the study's CSV;
@@ -114,8 +96,8 @@ def command(
     if inputs == ("-", "-"):
         raise click.UsageError("PRED and REF cannot both be stdin")
 
-    _check(base.given(context), metric, output_format)
-    if truth == "-" and "-" in inputs:
+    _check(base.given(context), settings["metric"], output_format)
+    if settings["truth"] == "-" and "-" in inputs:
         raise click.UsageError("only one input can be stdin")
 
     from chextools import compare
@@ -123,21 +105,8 @@ def command(
     from chextools.results import tables
 
     files.check_targets((output,), force)
-    settings = compare.ComparisonSettings(
-        metric=metric,
-        tasks=tasks,
-        margin=margin,
-        truth=truth,
-        uncertain=uncertain,
-        missing=missing,
-        sign=sign,
-        replicates=replicates,
-        seed=seed,
-        resample=resample,
-        jobs=jobs,
-    )
     tally = base.tally(fail_fast)
-    result = compare.run(inputs, settings, stdin=base.stdin(), tally=tally)
+    result = compare.run(inputs, compare.ComparisonSettings(**settings), stdin=base.stdin(), tally=tally)
     with base.output(output, force) as write:
         write(result.study_csv if output_format == "csv" else tables.write(result.rows, output_format, COLUMNS))
     tally.finish()

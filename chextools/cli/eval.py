@@ -16,7 +16,7 @@ chex-predict test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc --resa
 """
 
 OPTIONS_OF = {option for metric in LOCALISATION.values() for option in metric.options}
-LOCALISATION_ONLY = ("slice_", "sign", "human", "csv_folder", *OPTIONS_OF)
+LOCALISATION_ONLY = ("slice", "sign", "human", "csv_folder", *OPTIONS_OF)
 SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts", "calibration")
 
 READERS = frozenset({"iou", "dice", "hit"})
@@ -72,7 +72,6 @@ COLUMNS = (
 )
 @click.option(
     "--slice",
-    "slice_",
     type=click.Choice(SLICES),
     default="positive",
     show_default=True,
@@ -160,25 +159,6 @@ COLUMNS = (
 def command(
     context,
     inputs,
-    truth,
-    truth_settings,
-    readers,
-    metrics,
-    slice_,
-    sign,
-    tolerance,
-    tolerance_size,
-    nsd_tolerance,
-    lesion_overlap,
-    lesion_rule,
-    score_threshold,
-    uncertain,
-    missing,
-    shortcuts,
-    replicates,
-    resample,
-    seed,
-    tasks,
     human,
     per_image,
     replicate_table,
@@ -187,8 +167,8 @@ def command(
     output_format,
     output,
     force,
-    jobs,
     fail_fast,
+    **settings,
 ):
     """Measure how well masks, heatmaps or points localise what radiologists outlined, or how well scores classify.
 
@@ -196,6 +176,7 @@ def command(
     with scores and labels (- for stdin). GT: mask records, the study's mask JSON, COCO, or an annotations JSON. All are
     told apart by content. Writes a row per metric and task, with a 95% interval from bootstrap replicates.
     """
+    truth, readers, metrics = (settings[name] for name in ("truth", "readers", "metrics"))
     if not (readers and truth):
         inputs = base.default_inputs(context, inputs)
     elif inputs:
@@ -206,36 +187,14 @@ def command(
     from chextools.records.records import dumps
     from chextools.results import study_csv, tables
 
-    if (*truth, *inputs, *truth_settings.images).count("-") > 1:
+    if (*truth, *inputs, *settings["truth_settings"].images).count("-") > 1:
         raise click.UsageError("only one of PRED, --truth and --images can be stdin")
     _check(context, truth or (inputs if readers else ()), frozenset(metrics))
     files.check_targets((output, per_image, replicate_table, calibration), force)
     if csv_folder:
         study_csv.check(csv_folder, study_csv.evaluation_names(metrics or LOCALISATION, human), force)
-    settings = evaluate.EvaluationSettings(
-        truth=truth,
-        truth_settings=truth_settings,
-        readers=readers,
-        metrics=metrics,
-        tasks=tasks,
-        slice=slice_,
-        sign=sign,
-        tolerance=tolerance,
-        tolerance_size=tolerance_size,
-        nsd_tolerance=nsd_tolerance,
-        lesion_overlap=lesion_overlap,
-        lesion_rule=lesion_rule,
-        uncertain=uncertain,
-        missing=missing,
-        score_threshold=score_threshold,
-        shortcuts=shortcuts,
-        replicates=replicates,
-        seed=seed,
-        resample=resample,
-        jobs=jobs,
-    )
     tally = base.tally(fail_fast)
-    result = evaluate.run(inputs, settings, stdin=base.stdin(), tally=tally)
+    result = evaluate.run(inputs, evaluate.EvaluationSettings(**settings), stdin=base.stdin(), tally=tally)
     for target, rows in (
         (per_image, evaluate.per_image(result)),
         (replicate_table, evaluate.replicate_rows(result)),

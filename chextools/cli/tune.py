@@ -118,30 +118,7 @@ class Grid(click.ParamType):
 @options.jobs()
 @options.fail_fast()
 @click.pass_context
-def command(
-    context,
-    inputs,
-    purpose,
-    truth,
-    truth_settings,
-    grid,
-    objective,
-    sensitivity,
-    missing,
-    exception,
-    threshold,
-    smooth,
-    sign,
-    curve,
-    replicates,
-    seed,
-    tasks,
-    output_format,
-    output,
-    force,
-    jobs,
-    fail_fast,
-):
+def command(context, inputs, curve, output_format, output, force, fail_fast, **settings):
     """Choose the threshold, cutoff or operating point that is best per task.
 
     MAPS: records with heatmaps (JSON Lines, - for stdin) or a folder of heatmaps; for cutoffs also records with masks
@@ -155,34 +132,18 @@ def command(
     from chextools.results import study_csv, tables
 
     given = base.given(context)
+    purpose, truth = settings["purpose"], settings["truth"]
     _check(given, context, purpose)
     if not truth and purpose != "score":
         raise click.UsageError(f"--for {purpose} needs --truth")
-    if (*truth, *inputs, *truth_settings.images).count("-") > 1:
+    if (*truth, *inputs, *settings["truth_settings"].images).count("-") > 1:
         raise click.UsageError("MAPS, --truth and --images cannot both be stdin")
-    if output_format == "csv" and objective == "dice" and not curve:
+    if output_format == "csv" and settings["objective"] == "dice" and not curve:
         raise click.UsageError("--format csv is the study's file of IoU; for Dice add --curve")
     files.check_targets((output,), force)
-    settings = tune.TuningSettings(
-        purpose=purpose,
-        truth=truth,
-        truth_settings=truth_settings,
-        tasks=tasks,
-        grid=grid,
-        objective=objective,
-        sensitivity=sensitivity,
-        missing=missing,
-        exception=exception,
-        threshold=threshold,
-        smooth=smooth,
-        sign=sign,
-        remake=bool(given & {"threshold", "smooth", "sign"}),
-        replicates=replicates,
-        seed=seed,
-        jobs=jobs,
-    )
     tally = base.tally(fail_fast)
-    result = tune.run(inputs, settings, stdin=base.stdin(), tally=tally)
+    tuning = tune.TuningSettings(**settings, remake=bool(given & {"threshold", "smooth", "sign"}))
+    result = tune.run(inputs, tuning, stdin=base.stdin(), tally=tally)
     with base.output(output, force) as write:
         if output_format == "csv" and purpose != "score" and not curve:
             write(study_csv.tuning_file(result.curve))
