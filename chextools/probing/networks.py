@@ -29,7 +29,8 @@ BATCH = {"cpu": 16, "cuda": 128, "mps": 32}  # altered images at once, by kind o
 class Networks:
     """The networks of an ensemble, and the method that made the heatmaps.
 
-    method: None where heatmaps need not be made anew. batch_size: None for what suits the device.
+    method: None where heatmaps need not be made anew. batch_size: None for what suits the device. A last batch is
+    filled up with copies, so that an image's numbers do not depend, to the bit, on which others stand beside it.
     """
 
     def __init__(self, ensemble: Ensemble, method: MethodSettings | None = None, batch_size: int | None = None):
@@ -52,16 +53,13 @@ class Networks:
                 if start < part.stop and end > part.start
             ]
             made = [plan.make(rows) for _, plan, rows in some]
-            with self.lock:
-                self.forwards += part.stop - part.start
 
             def images(about: Checkpoint) -> Tensor:
-                pieces = [
-                    self._input(subject, plan, rows, about, known) for (subject, plan, _), rows in zip(some, made)
-                ]
-                return torch.cat(pieces)
+                pairs = zip(some, made)
+                cut = torch.cat([self._input(subject, plan, rows, about, known) for (subject, plan, _), rows in pairs])
+                return _filled_up(cut, self.batch_size) if part.stop == ends[-1] else cut
 
-            return self._scored(images, score)
+            return self._scored(images, score)[: part.stop - part.start]
 
         found = torch.cat(list(in_chunks(int(ends[-1]), self.batch_size, work))).numpy()
         return [found[start:end] for start, end in zip(starts, ends)]
@@ -73,8 +71,12 @@ class Networks:
         count = len(next(iter(images.values())))
 
         def work(part: slice) -> Tensor:
-            batch = {square: pixels[part] for square, pixels in images.items()}
-            return torch.from_numpy(ensemble.explain(batch, lambda about: method.options(about, self.batch_size))[0])
+            cut = {square: torch.as_tensor(pixels[part]) for square, pixels in images.items()}
+            if part.stop == count:
+                cut = {square: _filled_up(pixels, size) for square, pixels in cut.items()}
+            batch = {square: pixels.numpy() for square, pixels in cut.items()}
+            made = ensemble.explain(batch, lambda about: method.options(about, self.batch_size))[0]
+            return torch.from_numpy(made[: part.stop - part.start])
 
         size = 1 if ensemble.method.per_image else min(self.batch_size, ensemble.batch_size())
         return torch.cat(list(in_chunks(count, size, work))).numpy()
@@ -110,6 +112,8 @@ class Networks:
         total, count = None, torch.zeros(len(self.ensemble.tasks), dtype=torch.float64)
         for member in self.ensemble.members:
             batch = images(member.about)
+            with self.lock:
+                self.forwards += len(batch)
             if batch.device.type == "cpu":
                 batch = batch.contiguous(memory_format=torch.channels_last)
             logits = self.ensemble.network_of(member).whole(batch).float()
@@ -126,6 +130,12 @@ def _filled(baseline: str, about: Checkpoint) -> baselines.Baseline:
     if baseline == "zero":
         return 0.0
     return [-mean / std for mean, std in zip(about.mean, about.std)] if baseline == "black" else baseline
+
+
+def _filled_up(batch: Tensor, size: int) -> Tensor:
+    """A batch with copies of its first image up to a size."""
+    missing = size - len(batch)
+    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
 
 
 def _resized(values: Tensor, size: int) -> Tensor:
