@@ -183,10 +183,13 @@ def _measure_mask(
     """The metrics of masks that areas do not say."""
     if not true.area and not (mask.area and settings.slice == "full"):
         return
+    disc: Mask | None = None  # one for all metrics, which remember what they found of it
     for name, place in places.items():
         metric = LOCALISATION[name]
         if metric.looks_at == MASKS and metric.function:
-            row.measured[place, k] = _value(metric, settings, mask, true)
+            if metric.floor and disc is None:
+                disc = overlap.centred_disc(mask.size, mask.area)
+            row.measured[place, k] = _value(metric, settings, mask, true, disc)
 
 
 def _measure_looks(
@@ -223,15 +226,16 @@ def _measure_looks(
             row.failed_looks[task] = str(error)
 
 
-def _value(metric: Metric, settings: EvaluationSettings, seen: object, true: Mask) -> object:
+def _value(
+    metric: Metric, settings: EvaluationSettings, seen: object, true: Mask, centre: Mask | Surface | None = None
+) -> object:
     """The numbers of a metric, its extras and, where it has a floor, those of what looks at the centre."""
     function = metric.load()
     options = {name: getattr(settings, name) for name in metric.options}
     value = function(seen, true, **options)
     if not metric.floor:
         return value
-    centre = overlap.centred_disc(seen.size, seen.area) if isinstance(seen, Mask) else _centred_map(true.size)
-    return np.append(value, function(centre, true, **options))
+    return np.append(value, function(centre or _centred_map(true.size), true, **options))
 
 
 def _flat(size: tuple[int, int]) -> Surface:

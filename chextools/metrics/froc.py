@@ -5,12 +5,14 @@ Of 8-connected components, pooled over images. A false finding is a component th
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from chextools.heatmaps.levels import levels_above
 from chextools.heatmaps.surface import Surface
 from chextools.masks.mask import Mask
-from chextools.metrics.lesions import OVERLAP, Matched, components_of
+from chextools.metrics.lesions import OVERLAP, Components, Matched, components_of
 
 THRESHOLDS = tuple(k / 10 for k in range(1, 10))  # of the normalised map
 RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)  # false findings per image at which recall is read (Setio et al. 2017)
@@ -28,11 +30,22 @@ def lesion_counts(
     if surface.is_flat:
         return (1, len(true.area), *[0] * (2 * len(THRESHOLDS)))
     found, false = [], []
-    for cut in levels_above(THRESHOLDS, surface.minimum, surface.maximum):
-        lesions = Matched(components_of(Mask(surface.size, surface.transitions(cut))), true)
+    for components in _components(surface):
+        lesions = Matched(components, true)
         found.append(int(lesions.found(lesion_overlap, lesion_rule).sum()))
         false.append(int((~lesions.right(lesion_overlap, lesion_rule)).sum()))
     return (1, len(true.area), *found, *false)
+
+
+_known: WeakKeyDictionary[Surface, list[Components]] = WeakKeyDictionary()  # a floor's map is one for many images
+
+
+def _components(surface: Surface) -> list[Components]:
+    """Those of the mask at each threshold."""
+    if surface not in _known:
+        cuts = levels_above(THRESHOLDS, surface.minimum, surface.maximum)
+        _known[surface] = [components_of(Mask(surface.size, surface.transitions(cut))) for cut in cuts]
+    return _known[surface]
 
 
 def summary(sums: np.ndarray, **_options: object) -> tuple[np.ndarray, dict[str, np.ndarray]]:
