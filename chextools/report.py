@@ -14,36 +14,45 @@ from pathlib import Path
 from chextools.errors import InputError
 from chextools.plumbing.files import atomic, check_target, make_folder
 from chextools.records.records import Failure
-from chextools.reporting import drawing, gallery, leaderboard, metrics, page, studies
+from chextools.reporting import by_task, drawing, gallery, leaderboard, page, questions, studies
 from chextools.reporting.drawing import Drawing
 from chextools.reporting.leaderboard import rows, text
-from chextools.reporting.page import Column, Picture, Section, Table
+from chextools.reporting.page import Column, Section, Table
 from chextools.reporting.parts import MAIN, count, listed, name_of
-from chextools.reporting.runs import Run, Runs, read
+from chextools.reporting.runs import Run, Runs, read_runs
 
 __all__ = [
     "Report",
     "Run",
     "Runs",
     "build",
+    "build_card",
     "page_of",
     "plot_files",
-    "read",
+    "read_runs",
     "rows",
     "text",
     "write_file",
     "write_plots",
 ]
 
+CARD_PICTURES = 3  # best and worst of each task on a card
+_UNKNOWN = (
+    "What a saliency map cannot show: whether the network is right, why it errs, or what it would do with another "
+    "hospital's images. A map that lies on the lesion need not be what the score rests on; the second question asks "
+    "for that. Numbers hold for these images, these outlines and this threshold."
+)
+
 
 @dataclass
 class Report:
-    """What a page shows. items: pictures that could not be read, as failures."""
+    """What a page shows. items: pictures that could not be read, as failures. kind: report or card."""
 
     title: str
     lead: str
     sections: list[Section] = field(default_factory=list)
     items: list[Failure] = field(default_factory=list)
+    kind: str = "report"
 
     @property
     def drawings(self) -> list[tuple[str, Drawing]]:
@@ -51,28 +60,56 @@ class Report:
         return [(figure.name, figure.drawing) for section in self.sections for figure in section.figures]
 
 
-def build(runs: Sequence[Run], title: str = "", pictures: int = 6) -> Report:
-    """All sections for which there are results. pictures: best and worst overlays of each run, so many of each."""
+def build(runs: Sequence[Run], title: str = "", pictures: int = 3) -> Report:
+    """All sections for which there are results: the ranking first, settings last.
+
+    pictures: best and worst overlays of each run and task, so many of each.
+    """
     names = listed([run.name for run in runs], 3)
     report = Report(title or ("Leaderboard" if leaderboard.is_board(runs) else names), _lead(runs))
-    overlays = _gallery(runs, pictures, report.items)  # first, as a picture that fails counts among the settings
-    sections = [
-        _settings(runs),
+    overlays, links = gallery.section(runs, pictures, report.items)  # first: figures and tables lead to them
+    report.sections = _present(
         leaderboard.section(runs),
-        metrics.by_task(runs),
+        *(made(runs) for made in questions.SECTIONS),
+        by_task.section(runs, links),
         studies.decrease(runs),
         studies.features(runs),
         studies.tuning(runs),
         studies.regressions(runs),
         overlays,
-        metrics.details(runs),
-    ]
-    report.sections = [section for section in sections if section is not None]
+        by_task.details(runs, links),
+        _settings(runs),
+    )
+    return report
+
+
+def build_card(runs: Sequence[Run], title: str = "") -> Report:
+    """One run as a model's saliency card: what it is, the verdict, the three questions, tasks, pictures, limits.
+
+    Human benchmarks and floors stand beside it. Raises InputError where there is not exactly one other run.
+    """
+    models = [run for run in runs if run.role == "model"]
+    if len(models) != 1:
+        told = f"there are {len(models)} ({listed([run.name for run in models])})" if models else "there is none"
+        raise InputError(f"a card is of one run beside human benchmarks and floors: {told}")
+    report = Report(title or f"Saliency card: {models[0].name}", _lead(runs), kind="card")
+    overlays, links = gallery.section(models, CARD_PICTURES, report.items)
+    report.sections = _present(
+        *(made(runs) for made in questions.SECTIONS),
+        by_task.section(runs, links),
+        overlays,
+        Section("limits", "Limits", [_UNKNOWN]),
+        _settings(runs),
+    )
     return report
 
 
 def page_of(report: Report) -> str:
-    return page.render(report.title, report.lead, report.sections)
+    return page.render(report.title, report.lead, report.sections, report.kind)
+
+
+def _present(*sections: Section | None) -> list[Section]:
+    return [section for section in sections if section is not None]
 
 
 def _lead(runs: Sequence[Run]) -> str:
@@ -110,13 +147,14 @@ def _settings(runs: Sequence[Run]) -> Section:
             "features": "features",
             "regress": "regression",
             "view": "pictures",
+            "curves": "curves",
         }
-        metrics = [name_of(metric) for metric in run.by_metric] + [k for kind, k in kinds.items() if run.rows[kind]]
+        shown = [name_of(metric) for metric in run.by_metric] + [k for kind, k in kinds.items() if run.rows[kind]]
         table.append(
             [
                 run.name,
                 run.role,
-                ", ".join(metrics),
+                ", ".join(shown),
                 said("resample"),
                 max((row.get("replicates") or 0 for row in evaluated), default=0) or None,
                 said("seed"),
@@ -128,40 +166,6 @@ def _settings(runs: Sequence[Run]) -> Section:
     notes = ["Intervals are 95% intervals of bootstrap replicates, as the commands wrote them."]
     notes += leaderboard.different_tasks(runs)
     return Section("settings", "Settings", notes, tables=[Table("settings", "Runs and settings", columns, table)])
-
-
-def _gallery(runs: Sequence[Run], most: int, failures: list[Failure]) -> Section | None:
-    having = [run for run in runs if run.rows["view"]]
-    if not having or not most:
-        return None
-    share = max(1, min(most, gallery.MOST // (2 * min(len(having), gallery.MOST // 2))))
-    section = Section(
-        "gallery", "Gallery", ["The overlays that match the truth best and worst, by IoU where it is known."]
-    )
-    if share < most:
-        section.notes.append(f"So many runs that only {share} best and {share} worst of each are shown.")
-    for run in having[: gallery.MOST // 2]:
-        views = gallery.views_of(run.rows["view"])
-        for words, chosen in zip(("Best", "Worst"), gallery.extremes(views, share)):
-            shown = []
-            for view in chosen:
-                try:
-                    shown.append((view, *gallery.embedded(view.picture)))
-                except InputError as error:
-                    failures.append(Failure(f"{run.sources[0]}: {view.id}", str(error)))
-                    run.failed += 1
-            if shown:
-                heading = words if len(having) == 1 else f"{words}, {run.name}"
-                section.pictures.append(
-                    (
-                        heading,
-                        [
-                            Picture(uri, width, height, view.task, view.id, view.words)
-                            for view, uri, width, height in shown
-                        ],
-                    )
-                )
-    return section if section.pictures else None
 
 
 # Files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from chextools.reporting import runs
+from chextools.metrics.catalogue import FEATURES
 from chextools.tasks import STUDY
 
 METHODS = {
@@ -133,7 +133,7 @@ def write_study(folder: Path) -> list[Path]:
             "p": 0.2,
             "p_bonferroni": 0.8,
         }
-        for feature in runs.FEATURES
+        for feature in FEATURES
         for model in ("single", "joint")
     ]
     named = {"curve": curve, "decrease": decrease, "shapes": shapes, "slopes": slopes}

@@ -18,6 +18,7 @@ from conftest import ROOT
 from PIL import Image
 from report_data import METHODS, eval_rows, write, write_pictures, write_runs, write_study
 
+from chextools.metrics.catalogue import FEATURES
 from chextools.reporting import drawing, figures, gallery, leaderboard, ranking, runs
 from chextools.reporting.drawing import INKS, MARKS, Drawing, Line, Mark, Text
 from chextools.reporting.figures import Series
@@ -25,7 +26,7 @@ from chextools.tasks import STUDY
 
 
 def read(*paths, **options) -> list[runs.Run]:
-    return runs.read([str(path) for path in paths], None, **options).runs
+    return runs.read_runs([str(path) for path in paths], None, **options).runs
 
 
 def lines(text: str) -> list[dict]:
@@ -84,7 +85,7 @@ def test_the_study_csv_files_give_the_numbers_of_our_rows(cli, small, tmp_path):
     assert {row["for"] for row in rest.rows["tune"]} == {"threshold", "cutoff"}
     shapes = cli("chex-features", small / "gt_annotations.json", "--truth", small / "expected/gt.json").out
     (ours,) = read(write(tmp_path / "f.jsonl", lines(shapes)))
-    for feature in runs.FEATURES:
+    for feature in FEATURES:
         theirs = {(r["id"], r["task"]): r[feature] for r in rest.rows["features"] if r.get(feature)}
         mine = {(r["id"], r["task"]): r[feature] for r in ours.rows["features"] if r.get(feature)}
         assert theirs == pytest.approx(mine)

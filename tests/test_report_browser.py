@@ -14,8 +14,9 @@ import pytest
 from browser import contrast, luminance
 from conftest import need_tool, run
 from PIL import Image
-from report_data import METHODS, write_pictures, write_runs, write_study
+from report_data import METHODS, eval_rows, write, write_pictures, write_runs, write_study
 
+from chextools.reporting.parts import MAIN
 from chextools.tasks import CHEXPERT, STUDY
 
 EVIL = "<script>alert(1)</script>"
@@ -60,7 +61,8 @@ def test_it_loads_without_messages_and_asks_for_nothing(browser, page):
     asked = [url for url in browser.requests() if not url.startswith("data:")]
     assert asked == [page.resolve().as_uri()]
     assert browser.js("return performance.getEntriesByType('resource').filter(e => !/^data:/.test(e.name)).length") == 0
-    assert len(browser.js("return [...document.querySelectorAll('section')].map(s => s.id)")) == 9
+    ids = browser.js("return [...document.querySelectorAll('section')].map(s => s.id)")
+    assert (ids[0], ids[-1], len(ids)) == ("leaderboard", "settings", 12)
     assert browser.js("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
 
 
@@ -159,6 +161,57 @@ def test_a_name_opens_its_details(browser, page):
     assert name == "human"
     assert browser.js("return document.querySelector('#runs details[open] summary').textContent").split()[0] == name
     assert browser.js("return document.activeElement.textContent").split()[0] == name
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory, make_page) -> Path:
+    """Two runs, of one of which there are pictures of two tasks."""
+    folder = tmp_path_factory.mktemp("pictured")
+    one, two = (folder / name for name in ("one", "two"))
+    for made in (one, two):
+        made.mkdir()
+        write(made / "rows.jsonl", eval_rows(0.4, STUDY[:3]))
+    write_pictures(one, 8)
+    return make_page(folder / "page.html", one, two)
+
+
+def test_a_number_and_a_mark_lead_to_the_pictures_of_that_run_and_task(browser, pictured):
+    browser.view(1440)
+    browser.open(pictured)
+    link = "#tasks td a[href='#pictures-1-1']"
+    assert browser.js(f'return document.querySelectorAll("{link}").length') == len(MAIN)
+    assert browser.js("return document.querySelectorAll(\"#tasks svg a[href='#pictures-1-1']\").length") == len(MAIN)
+    browser.js("document.querySelectorAll('.pictures').forEach(d => d.open = false)")
+    browser.click(link)
+    time.sleep(0.2)
+    assert browser.js("return [...document.querySelectorAll('.pictures[open]')].map(d => d.id)") == ["pictures-1-1"]
+    assert browser.js("return document.activeElement.textContent").startswith(STUDY[0])
+    assert browser.js("return document.querySelector('.pictures[open] h3').textContent") == "Best"
+
+
+def test_one_metric_and_one_task_can_be_looked_at(browser, pictured):
+    browser.view(1440)
+    browser.open(pictured)
+    seen = "return [...document.querySelectorAll('%s')].filter(e => e.checkVisibility()).length"
+    assert browser.js(seen % "#iou_by_run_and_task, #tasks figure") == len(MAIN)
+    heads = seen % "#tasks .table[data-metric=mIoU] thead th"
+    assert browser.js(heads) == 5  # run, three tasks, average
+    choose = "const s = document.forms.filter.elements[arguments[0]]; s.value = arguments[1];"
+    choose += "s.dispatchEvent(new Event('change', {bubbles: true}))"
+    browser.js(choose, "task", STUDY[1])
+    assert browser.js(heads) == 3
+    assert browser.js(seen % "#tasks .table[data-metric=mIoU] tbody tr:first-child > *") == 3
+    browser.js(choose, "metric", "Hit rate")
+    assert browser.js(seen % "#tasks figure") == 1 and browser.js(heads) == 0
+    browser.js(choose, "metric", "")
+    browser.js(choose, "task", "")
+    assert browser.js(heads) == 5
+
+
+def test_each_section_has_a_permanent_link(browser, page):
+    browser.open(page)
+    links = browser.js("return [...document.querySelectorAll('h2 .here')].map(a => a.getAttribute('href'))")
+    assert links == browser.js("return [...document.querySelectorAll('section')].map(s => '#' + s.id)")
 
 
 def test_every_table_is_a_csv(browser, page):

@@ -12,10 +12,11 @@ chex-report gradcam.jsonl human.jsonl random.jsonl -o page.html
 chex-report results/*.jsonl --human-run radiologists -o leaderboard.html --format table
 chex-report gradcam.jsonl lrp.jsonl --by task --format table
 chex-report results --plots figures
+chex-report gradcam human.jsonl random.jsonl --card -o card.html
 """
 
 
-def _page(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+def _page(_context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
     if path == "-":
         raise click.BadParameter("the page needs a file; stdout holds the rows.")
     return path
@@ -43,10 +44,13 @@ def _page(context: click.Context, parameter: click.Parameter, path: str | None) 
 @click.option(
     "--gallery",
     type=click.IntRange(min=0, max=30),
-    default=6,
+    default=3,
     show_default=True,
     metavar="N",
-    help="Best and worst overlays to show of each run that has pictures, N of each.",
+    help="Best and worst overlays to show of each run and task that have pictures, N of each.",
+)
+@click.option(
+    "--card", is_flag=True, help="The page is the saliency card of one run, beside human benchmarks and floors."
 )
 @click.option("--title", metavar="TEXT", help="The page's heading. [default: the runs, or Leaderboard]")
 @click.option(
@@ -60,7 +64,7 @@ def _page(context: click.Context, parameter: click.Parameter, path: str | None) 
 @options.force()
 @options.fail_fast()
 @click.pass_context
-def command(context, inputs, output, plots, humans, floors, gallery, title, by, output_format, force, fail_fast):
+def command(context, inputs, output, plots, humans, floors, gallery, card, title, by, output_format, force, fail_fast):
     """Show results in one HTML page that needs no network; several runs make a leaderboard.
 
     RESULT: a file of one run, or a folder of one run's files (- for stdin): what chex-eval, chex-compare, chex-tune,
@@ -72,16 +76,22 @@ def command(context, inputs, output, plots, humans, floors, gallery, title, by, 
     from chextools import report
     from chextools.plumbing import files
 
+    if card and not output:
+        raise click.UsageError("--card needs --output, the page")
     if output:
         files.check_target(output, force)
     if plots:
         files.check_folder(plots)
     tally = base.tally(fail_fast)
-    read = report.read(inputs, base.stdin(), humans, floors)
+    read = report.read_runs(base.progress(inputs, "files"), base.stdin(), humans, floors)
     for _ in tally.passing(read.items):
         pass
     if output or plots:
-        made = report.build(read.runs, title or "", gallery if output else 0)
+        made = (
+            report.build_card(read.runs, title or "")
+            if card
+            else report.build(read.runs, title or "", gallery if output else 0)
+        )
         for _ in tally.passing(made.items):
             pass
         if plots:

@@ -75,7 +75,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A data point, centred at x, y, some 2r wide."""
+    """A data point, centred at x, y, some 2r wide. link: where a click on it leads within the page."""
 
     shape: str
     x: float
@@ -83,6 +83,7 @@ class Mark:
     r: float = 3.5
     ink: str = "s0"
     tip: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,12 @@ def _svg_shape(shape: Shape, inline: bool) -> str:
         drawn = fill(shape.ink) if filled else f'{stroke(shape.ink)} stroke-width="{_n(_thickness(shape))}"'
         name, attributes = "path", f'd="{"".join(map(_path, outline))}{"z" * filled}" {drawn}'
     tip = f"<title>{escaped(shape.tip)}</title>" if shape.tip else ""
-    return f"<{name} {attributes}>{tip}</{name}>" if tip else f"<{name} {attributes}/>"
+    drawn = f"<{name} {attributes}>{tip}</{name}>" if tip else f"<{name} {attributes}/>"
+    if inline and isinstance(shape, Mark) and shape.link:
+        return (
+            f'<a href="{escaped(shape.link)}" tabindex="-1">{drawn}</a>'  # a table has the same links for the keyboard
+        )
+    return drawn
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -35,7 +35,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Curve:
-    """One panel: y and its interval, None where undefined, at each x; `best` is the index of the point chosen."""
+    """One panel: y and its interval, None where undefined, at each x; `best` is the index of the point chosen.
+
+    beside: further curves at the same x, by their ink; the first is dotted.
+    """
 
     name: str
     x: Sequence[float]
@@ -43,6 +46,7 @@ class Curve:
     lower: Sequence[float | None] = ()
     upper: Sequence[float | None] = ()
     best: int | None = None
+    beside: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,13 @@ def dot_intervals(
     decimals: int = 2,
     stacked: bool = True,
     tips: bool = True,
+    links: Mapping[tuple[str, str], str] | None = None,
 ) -> Drawing:
     """A row per label, in it a mark with its interval per series: stacked, or all on one line where each row has one.
 
     last: which of the labels are set off at the bottom, as averages are. least, greatest: what the axis must reach.
     reference: a value to be told from, drawn as a dotted line. tips: whether marks say their numbers on hovering.
+    links: by (series, label), where a click on the mark leads.
     """
     numbers = [v for s in series for label in labels for v in s.values.get(label, ()) if v is not None]
     numbers += [v for v in (least, greatest, reference) if v is not None] or [0.0, 1.0]
@@ -126,7 +132,7 @@ def dot_intervals(
             if one.mark in _INSIDES:  # hollow: the interval must not show through
                 marks_drawn.append(Mark(_INSIDES[one.mark], x, y, 3.2, "paper"))
             tip = f"{label}, {one.name}: {spelled((mean, lower, upper), decimals)}" if tips else ""
-            marks_drawn.append(Mark(one.mark, x, y, 3.4, one.ink, tip))
+            marks_drawn.append(Mark(one.mark, x, y, 3.4, one.ink, tip, (links or {}).get((one.name, label), "")))
         layout.drawing.add(*([Rules(ends, one.ink, 1.8)] if ends else []), *marks_drawn)
     told = [label for label in labels if label in last] or labels[:1]
     sentences = [
@@ -179,7 +185,8 @@ def curves(title: str, x_axis: str, y_axis: str, panels: Sequence[Curve], greate
     """A small panel per curve, two beside each other, all with the same axes; the point chosen is a ring."""
     gap, left, panel_height, head, foot = 22.0, 26.0, 80.0, 18.0, 20.0
     width = (WIDTH - 2 * _EDGE - left - gap - 6) / 2
-    numbers = [v for p in panels for part in (p.y, p.lower, p.upper) for v in part if v is not None]
+    parts = [part for p in panels for part in (p.y, p.lower, p.upper, *p.beside.values())]
+    numbers = [v for part in parts for v in part if v is not None]
     y_marks = ticks(0.0, greatest if greatest is not None else max(numbers, default=1.0), 5)
     x_all = [v for p in panels for v in p.x]
     x_marks = ticks(min(x_all), max(x_all), 5)
@@ -213,6 +220,8 @@ def _draw_curve(drawing: Drawing, panel: Curve, across: Axis, up: Axis) -> None:
             (across.at(x), up.at(lo)) for x, lo, _ in band[::-1]
         ]
         drawing.add(Area(outline, "soft"))
+    for k, (ink, values) in enumerate(panel.beside.items()):
+        drawing.add(Line([(across.at(x), up.at(y)) for x, y in zip(panel.x, values)], ink, 1.4, dashed=k == 0))
     points = [(across.at(x), up.at(y)) for x, y in zip(panel.x, panel.y) if y is not None]
     if len(points) > 1:
         drawing.add(Line(points, "s0", 1.8))

@@ -1,4 +1,4 @@
-"""A gallery: the best and the worst of the overlays that chex-view drew, small enough to stand in a page."""
+"""A gallery: of each run and task the best and the worst overlays that chex-view drew, small enough for a page."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from PIL import Image
 
 from chextools.errors import InputError
+from chextools.records.records import Failure
+from chextools.reporting.page import Picture, Pictures, Section
+from chextools.reporting.runs import Run
+from chextools.tasks import study_order
 from chextools.xrays import images
 
-MOST = 60  # pictures of a page; some 25 kB each
-SIDE = 480  # pixels of the longer side: sharp at half that width on any screen
+MOST, FEW = 360, 60  # pictures of a page, and as many as are shown larger; 12 or 25 kB each
+SIDE, SMALL = 480, 320  # pixels of the longer side: sharp at half that width on any screen
+MOST_OPEN = 12  # groups that are open from the start
 _QUALITY = 80
 
 
@@ -46,6 +51,14 @@ def views_of(rows: Iterable[dict]) -> list[View]:
     ]
 
 
+def by_task(views: Iterable[View]) -> dict[str, list[View]]:
+    """The overlays of each task, in the study's order."""
+    found: dict[str, list[View]] = {}
+    for view in views:
+        found.setdefault(view.task, []).append(view)
+    return {task: found[task] for task in study_order(found)}
+
+
 def extremes(views: Sequence[View], count: int) -> tuple[list[View], list[View]]:
     """The best and the worst, at most `count` of each and none in both: by IoU, or by hit where no IoU is known."""
     known = [view for view in views if view.iou is not None]
@@ -56,15 +69,60 @@ def extremes(views: Sequence[View], count: int) -> tuple[list[View], list[View]]
     return ordered[:count], ordered[count:][-count:][::-1] if count else []
 
 
-def embedded(path: str) -> tuple[str, int, int]:
-    """A picture as data: URI, no side longer than `SIDE`, and its width and height. Raises InputError."""
+def embedded(path: str, side: int = SIDE) -> tuple[str, int, int]:
+    """A picture as data: URI, no side longer than `side`, and its width and height. Raises InputError."""
     images.check(path)
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
             picture = image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii"), *picture.size
+
+
+def section(
+    runs: Sequence[Run], most: int, failures: list[Failure]
+) -> tuple[Section | None, dict[tuple[str, str], str]]:
+    """The section, and by (run, task) the address within the page of its pictures.
+
+    most: best and worst of each run and task, so many of each, or fewer where these would be more than `MOST`.
+    failures: what cannot be read is added to them.
+    """
+    groups = [(k, run, task, views) for k, run in enumerate(runs, 1) for task, views in _tasks_of(run)]
+    shown = Section(
+        "gallery", "Pictures", ["The overlays that match the truth best and worst, by IoU where it is known."]
+    )
+    links: dict[tuple[str, str], str] = {}
+    if not groups or not most:
+        return None, links
+    share = max(1, min(most, MOST // (2 * len(groups))))
+    if share < most:
+        shown.notes.append(f"So many runs and tasks that only {share} best and {share} worst of each are shown.")
+    groups = groups[: MOST // 2]
+    side = SIDE if 2 * share * len(groups) <= FEW else SMALL
+    for number, run, task, views in groups:
+        parts = []
+        for words, chosen in zip(("Best", "Worst"), extremes(views, share)):
+            pictures = [picture for view in chosen if (picture := _picture(run, view, side, failures))]
+            parts.append((words, pictures))
+        if any(pictures for _, pictures in parts):
+            address = f"pictures-{number}-{len(links) + 1}"
+            links[run.name, task] = f"#{address}"
+            shown.pictures.append(Pictures(address, run.name, task, parts, is_open=len(groups) <= MOST_OPEN))
+    return (shown if shown.pictures else None), links
+
+
+def _tasks_of(run: Run) -> list[tuple[str, list[View]]]:
+    return [(task, views) for task, views in by_task(views_of(run.rows["view"])).items() if any(extremes(views, 1))]
+
+
+def _picture(run: Run, view: View, side: int, failures: list[Failure]) -> Picture | None:
+    try:
+        return Picture(*embedded(view.picture, side), view.task, view.id, view.words)
+    except InputError as error:
+        failures.append(Failure(f"{run.sources[0]}: {view.id}", str(error)))
+        run.failed += 1
+        return None

@@ -39,9 +39,9 @@ function download(button) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-// A run's name leads to its details, which open.
+// A run's name leads to its details, a mark or number to its pictures: they open.
 function show() {
-  const target = document.getElementById(location.hash.slice(1));
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target instanceof HTMLDetailsElement) {
     target.open = true;
     target.scrollIntoView();
@@ -49,11 +49,35 @@ function show() {
   }
 }
 
+// One metric or one task only: rows, columns, tables, figures and pictures of the others are hidden.
+const form = document.getElementById("filter");
+const all = name => [...document.querySelectorAll(`main [data-${name}]`)];
+
+function choices(name) {
+  const found = [...new Set(all(name).map(item => item.dataset[name]))];
+  form.elements[name].replaceChildren(new Option("all", ""), ...found.map(text => new Option(text)));
+  return found.length > 1;
+}
+
+function filter() {
+  const wanted = { metric: form.elements.metric.value, task: form.elements.task.value };
+  const fits = item => Object.entries(wanted).every(([name, text]) => !text || !(name in item.dataset) || item.dataset[name] === text);
+  for (const item of new Set([...all("metric"), ...all("task")])) {
+    item.hidden = !fits(item);
+    if (item.tagName === "TH") for (const row of item.closest("table").tBodies[0].rows) row.cells[item.cellIndex].hidden = item.hidden;
+  }
+  form.querySelector("output").value = wanted.metric || wanted.task ? "The rest is hidden." : "";
+}
+
+form.hidden = !["metric", "task"].map(choices).some(Boolean);
+form.addEventListener("change", filter);
+form.addEventListener("submit", event => event.preventDefault());
+
 document.addEventListener("click", event => {
   const button = event.target.closest("button");
   if (button?.className === "csv") download(button);
   else if (button?.closest("thead")) sort(button.closest("th"));
-  else if (event.target.closest("a[href^='#run-']")) setTimeout(show);
+  else if (event.target.closest("a[href^='#run-'], a[href^='#pictures-']")) setTimeout(show);
 });
 addEventListener("hashchange", show);
 show();

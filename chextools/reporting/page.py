@@ -16,6 +16,7 @@ from chextools.reporting.drawing import Drawing, escaped
 from chextools.reporting.ranking import Place
 
 MOST_ROWS = 12  # of a table that is not folded
+NUMBERS_FIRST = ("leaderboard", "place", "network")  # sections in which tables stand above figures
 P_DECIMALS = 4  # of p-values, of which none is 0
 
 
@@ -28,10 +29,19 @@ class Name:
 
 
 @dataclass(frozen=True)
+class Linked:
+    """A cell that leads elsewhere in the page, such as to pictures. value: a number or text, as the column has it."""
+
+    value: object
+    link: str
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a table. key: its name in the CSV, to which `parts` are added where a cell holds several values.
 
     decimals: of its numbers; None where it holds text. link: its cells name runs, and lead to their details.
+    task: the task that all its cells are of, for who looks at one task only.
     """
 
     key: str
@@ -39,17 +49,22 @@ class Column:
     decimals: int | None = None
     parts: Sequence[str] = ()
     link: bool = False
+    task: str = ""
 
 
 @dataclass
 class Table:
-    """name: of the CSV file. rows: cells by column: numbers, text, None, `Place` or `Name`."""
+    """name: of the CSV file. rows: cells by column: numbers, text, None, `Place`, `Name` or `Linked`.
+
+    metric: the one that all of it is of, for who looks at one metric only.
+    """
 
     name: str
     caption: str
     columns: Sequence[Column]
     rows: list[list]
     sortable: bool = True
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,7 @@ class Figure:
     heading: str
     drawing: Drawing
     note: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,17 @@ class RunDetails:
     is_open: bool = False
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Overlays of a run and task, under headings such as Best and Worst. id: what links lead to."""
+
+    id: str
+    run: str
+    task: str
+    parts: Sequence[tuple[str, Sequence[Picture]]]
+    is_open: bool = False
+
+
 @dataclass
 class Section:
     """A part of the page; what is empty is left out."""
@@ -92,12 +119,15 @@ class Section:
     notes: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    pictures: list[tuple[str, list[Picture]]] = field(default_factory=list)
+    pictures: list[Pictures] = field(default_factory=list)
     runs: list[RunDetails] = field(default_factory=list)
 
 
-def render(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The page as text. Names that come from input stand in it escaped, and nowhere but as text."""
+def render(title: str, lead: str, sections: Sequence[Section], kind: str = "report") -> str:
+    """The page as text. Names that come from input stand in it escaped, and nowhere but as text.
+
+    kind: report, or card for one that is printed on a few pages.
+    """
     style, script = _style(), _own("page.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
@@ -118,12 +148,17 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
 <link rel="icon" href="data:,">
 <style>{style}</style>
 </head>
-<body>
+<body class="{kind}">
 <a class="skip" href="#main">Skip to the results</a>
 <header>
 <h1>{escaped(title)}</h1>
 <p class="lead">{escaped(lead)}</p>
 <nav aria-label="Sections"><ul>{links}</ul></nav>
+<form id="filter" hidden>
+<label>Metric <select name="metric"></select></label>
+<label>Task <select name="task"></select></label>
+<output></output>
+</form>
 </header>
 <main id="main">
 {body}
@@ -159,15 +194,19 @@ class _Writer:
 
     def section(self, section: Section) -> str:
         parts = [f'<section id="{section.id}" aria-labelledby="{section.id}-h">']
-        parts.append(f'<h2 id="{section.id}-h">{escaped(section.heading)}</h2>')
-        parts += [f"<p>{escaped(note)}</p>" for note in section.notes]
+        link = f'<a class="here" href="#{section.id}" aria-label="Link to {escaped(section.heading)}">#</a>'
+        parts.append(f'<h2><span id="{section.id}-h">{escaped(section.heading)}</span> {link}</h2>')
+        notes = [f"<p>{escaped(note)}</p>" for note in section.notes]
+        parts += notes if section.id != "verdict" else []
         tables = [self._folded(table) for table in section.tables if table.rows]
         figures = self.figures(section.figures)
-        if section.id == "leaderboard":  # the numbers are what people came for
+        if section.id == "verdict":  # the answer, then how it was found
+            parts += [*map(self.table, section.tables), '<div class="rules">', *notes, "</div>"]
+        elif section.id in NUMBERS_FIRST:
             parts += [*map(self.table, section.tables), figures]
         else:
             parts += [figures, *tables]
-        parts += [self.gallery(heading, pictures) for heading, pictures in section.pictures]
+        parts += map(self.gallery, section.pictures)
         parts += map(self.run, section.runs)
         return "\n".join([*filter(None, parts), "</section>\n"])
 
@@ -185,17 +224,18 @@ class _Writer:
         self._figures += 1
         note = f"<p>{escaped(figure.note)}</p>" if figure.note else ""
         drawn = drawing.svg(figure.drawing, f"f{self._figures}")
-        return f"<figure><figcaption>{escaped(figure.heading)}</figcaption>{drawn}{note}</figure>"
+        about = _data("metric", figure.metric)
+        return f"<figure{about}><figcaption>{escaped(figure.heading)}</figcaption>{drawn}{note}</figure>"
 
     def table(self, table: Table) -> str:
         name = escaped(table.name)
         lines = [
-            f'<div class="table"><div class="bar"><span>{escaped(table.caption)}</span>'
+            f'<div class="table"{_data("metric", table.metric)}><div class="bar"><span>{escaped(table.caption)}</span>'
             f'<button type="button" class="csv" data-name="{name}">Download CSV</button></div>'
             f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(table.caption)}"><table>'
             f"<caption>{escaped(table.caption)}</caption><thead><tr>"
         ]
-        longest = [max((_length(row[k]) for row in table.rows), default=0) for k in range(len(table.columns))]
+        longest = [max((_length(_plain(row[k])) for row in table.rows), default=0) for k in range(len(table.columns))]
         classes = [' class="t"' if length > 16 else "" for length in longest]  # short text stays on one line
         for column in table.columns:
             composite = " place" if column.parts else ""
@@ -203,14 +243,20 @@ class _Writer:
             number = "" if column.decimals is None else f' class="n{composite}"'
             head = escaped(column.label)
             head = f'<button type="button">{head}</button>' if table.sortable else head
-            lines.append(f'<th scope="col"{number} data-csv="{keys}">{head}</th>')
+            lines.append(f'<th scope="col"{number}{_data("task", column.task)} data-csv="{keys}">{head}</th>')
         lines.append("</tr></thead><tbody>")
+        told = [(k, column.key) for k, column in enumerate(table.columns) if column.key in ("metric", "task")]
         for row in table.rows:
-            lines.append("<tr>" + "".join(map(self._cell, table.columns, row, classes)) + "</tr>")
+            about = "".join(_data(key, str(_plain(row[k]) or "")) for k, key in told)
+            lines += [f"<tr{about}>", *map(self._cell, table.columns, row, classes), "</tr>"]
         lines.append("</tbody></table></div></div>")
         return "".join(lines)
 
     def _cell(self, column: Column, value: object, style: str) -> str:
+        if isinstance(value, Linked):
+            cell = self._cell(column, value.value, style)
+            start, _, inside = cell.partition(">")
+            return f'{start}><a href="{escaped(value.link)}">{inside.removesuffix("</td>")}</a></td>'
         if isinstance(value, Place):
             return _place(value, column.decimals)
         if isinstance(value, Name):
@@ -232,8 +278,16 @@ class _Writer:
         head = f'<details id="{self._runs[run.name]}"{is_open}><summary>{escaped(run.name)}{role}</summary>'
         return head + self.figures(run.figures) + self.table(run.table) + "</details>"
 
-    def gallery(self, heading: str, pictures: Sequence[Picture]) -> str:
-        return f'<h3>{escaped(heading)}</h3><div class="gallery">{"".join(map(_picture, pictures))}</div>'
+    def gallery(self, pictures: Pictures) -> str:
+        shown = sum(len(part) for _, part in pictures.parts)
+        title = f"{escaped(pictures.task)} <span>{escaped(pictures.run)}, {shown} picture{'s' * (shown != 1)}</span>"
+        parts = [
+            f'<h3>{escaped(heading)}</h3><div class="gallery">{"".join(map(_picture, part))}</div>'
+            for heading, part in pictures.parts
+            if part
+        ]
+        about = f'id="{escaped(pictures.id)}" data-task="{escaped(pictures.task)}"{" open" * pictures.is_open}'
+        return f'<details class="pictures" {about}><summary>{title}</summary>{"".join(parts)}</details>'
 
 
 def _picture(picture: Picture) -> str:
@@ -244,6 +298,16 @@ def _picture(picture: Picture) -> str:
         f"<figcaption><b>{escaped(picture.task)}</b><span>{escaped(picture.words)}</span>"
         f'<span class="id">{identifier}</span></figcaption></figure>'
     )
+
+
+def _data(name: str, value: str) -> str:
+    """An attribute by which the page's script finds what is of a metric or task."""
+    return f' data-{name}="{escaped(value)}"' if value else ""
+
+
+def _plain(cell: object) -> object:
+    """What a cell holds, wherever it leads."""
+    return cell.value if isinstance(cell, Linked) else cell
 
 
 def _length(value: object) -> int:

@@ -18,6 +18,19 @@ NAMES = {
     "brier": "Brier score",
     "ece": "Calibration error",
     "dice": "Dice",
+    "hd95": "95% Hausdorff distance",
+    "assd": "Mean surface distance",
+    "nsd": "Surface Dice",
+    "froc": "FROC",
+    "best-iou": "Best IoU",
+    "pixel-auroc": "Pixel AUROC",
+    "pixel-auprc": "Pixel AUPRC",
+    "lesion-recall": "Lesion recall",
+    "lesion-precision": "Lesion precision",
+    "energy": "Energy inside",
+    "rank": "Mass rank",
+    "road": "ROAD",
+    "sensitivity": "Sensitivity",
     "count": "Share with a mask",
     "iou_diff": "IoU difference",
     "hit_diff": "hit difference",
@@ -60,7 +73,7 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     """`a, b and c`, or `a, b, c and 9 others`."""
     if len(names) > most + 1:
         names = [*names[:most], f"{len(names) - most} others"]
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def count(n: int, what: str) -> str:

@@ -1,5 +1,4 @@
-"""Results of runs, as a report takes them: rows of chex-eval, chex-compare, chex-tune, chex-features and chex-regress,
-pictures of chex-view, and the study's CSV files, all told apart by what is in them.
+"""Results of runs, as a report takes them: the rows of their files, and what is read off them.
 
 A file is the results of one run, a folder those of one run in several files; the run is named after it.
 """
@@ -9,32 +8,25 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from chextools.errors import InputError, printable
+from chextools.errors import InputError
 from chextools.inputs import inputs
-from chextools.metrics.catalogue import FEATURES
-from chextools.plumbing import csvtext, streams
+from chextools.plumbing import streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
-from chextools.results import study_csv
+from chextools.reporting.rows import KINDS, MOST_LETTERS, NoResults, Stranger, checked, from_csv
 from chextools.results.results import AVERAGE
-from chextools.tasks import canonical
 
 log = logging.getLogger(__name__)
 
-KINDS = ("eval", "compare", "tune", "features", "regress", "view")
-ROLES = ("model", "human", "floor")
 SUMMARIES = (AVERAGE, "Competition")  # rows over several tasks, and no task's
 MOST_ROWS = 500_000  # of a file
-MOST_LETTERS = 300  # of a name
-GREATEST = 1e12  # number: no metric, percentage or slope is beyond
 
 _EXTENSIONS = (".jsonl", ".json", ".csv")
 _FLOORS = {"random", "centre", "center", "mean", "filesize", "thumbnail"}  # methods that look at no lesion
@@ -44,7 +36,10 @@ _BENCHMARK = "_humanbenchmark"
 
 @dataclass
 class Run:
-    """One run. role: of `ROLES`. rows: by kind. sources: the files. failed: lines of them that could not be used."""
+    """One run.
+
+    role: model, human or floor. rows: by kind. sources: the files. failed: lines of them that could not be used.
+    """
 
     name: str
     role: str = "model"
@@ -70,6 +65,10 @@ class Run:
                     by_task.setdefault(AVERAGE, (sum(means) / len(means), None, None))
         return self._by_metric
 
+    def row(self, metric: str, task: str) -> dict:
+        """The row of chex-eval or chex-probe; empty where there is none."""
+        return next((row for row in self.rows["eval"] if (row["metric"], row["task"]) == (metric, task)), {})
+
     def tasks(self, metric: str) -> list[str]:
         """The tasks that have a value of a metric."""
         found = self.by_metric.get(metric, {})
@@ -89,13 +88,7 @@ class Runs:
     items: list[Located | Failure]
 
 
-class NoResults(InputError):
-    """A file without results: of another kind, or empty."""
-
-    is_other = True
-
-
-def read(sources: Sequence[str], stdin: BinaryIO, humans: Sequence[str] = (), floors: Sequence[str] = ()) -> Runs:
+def read_runs(sources: Iterable[str], stdin: BinaryIO, humans: Sequence[str] = (), floors: Sequence[str] = ()) -> Runs:
     """The runs of files, folders and stdin (`-`).
 
     humans, floors: names of runs that are a human benchmark or a floor; those that are so by their names where none is
@@ -105,8 +98,7 @@ def read(sources: Sequence[str], stdin: BinaryIO, humans: Sequence[str] = (), fl
     items: list[Located | Failure] = []
     for source in sources:
         if source != "-" and os.path.isdir(source):
-            for run in _folder(source, items):
-                parts.append((source, run.name, run))
+            parts += [(source, run.name, run) for run in _folder(source, items)]
         else:
             run = Run(_stem(source), sources=["stdin" if source == "-" else source])
             _read_into(run, source, stdin, items)
@@ -180,9 +172,9 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
     name = "stdin" if source == "-" else source
     with streams.open_source(source, stdin) as stream:
         if streams.is_json(stream):
-            found = (_checked(item) for item in inputs.objects(stream, name))
+            found = (checked(item) for item in inputs.objects(stream, name))
         else:
-            found = _from_csv(stream, name)
+            found = from_csv(stream, name)
         found = list(itertools.islice(found, MOST_ROWS + 1))
     if len(found) > MOST_ROWS:
         raise InputError(f"{name}: more than {MOST_ROWS} rows")
@@ -190,7 +182,7 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
         error = NoResults(f"{name}: no records")
         error.is_other = False
         raise error
-    stranger = next((item for item in found if isinstance(item, _Stranger)), None)
+    stranger = next((item for item in found if isinstance(item, Stranger)), None)
     if stranger and not any(isinstance(item, Located) for item in found):
         raise NoResults(f"{stranger.where}: {stranger.reason}")
     _, found = records.peek(found, name)
@@ -199,7 +191,7 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
             kind, row = item.record["kind"], item.record["row"]
             key = _key(kind, row)
             if key in run.places:
-                item = Failure(item.where, f"duplicate {_called(kind, row)}, first at {run.places[key]}")
+                item = Failure(item.where, f"duplicate {_called(row)}, first at {run.places[key]}")
             else:
                 run.places[key] = item.where
                 run.rows[kind].append(row)
@@ -208,306 +200,12 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
         items.append(item)
 
 
-class _Stranger(Failure):
-    """An object that is no result at all."""
-
-
 def _key(kind: str, row: dict) -> tuple:
     names = ("metric", "task", "id", "feature", "model", "for", "threshold", "cutoff", "score_threshold")
     return (kind, *(row.get(name) for name in names))
 
 
-def _called(kind: str, row: dict) -> str:
+def _called(row: dict) -> str:
     if "id" in row:
         return f"id {row['id']!r}"
     return " ".join(str(row[name]) for name in ("metric", "task", "feature") if row.get(name) is not None)
-
-
-# Rows, checked
-
-
-def _checked(item: Located | Failure) -> Located | Failure:
-    if isinstance(item, Failure):
-        return item
-    try:
-        kind = _kind(item.record)
-    except NoResults as error:
-        return _Stranger(item.where, str(error))
-    except InputError as error:
-        return Failure(item.where, str(error))
-    try:
-        return Located(item.where, {"kind": kind, "row": _CHECKS[kind](item.record)})
-    except InputError as error:
-        return Failure(item.where, str(error))
-
-
-def _kind(row: dict) -> str:
-    """What an object is a row of. Raises NoResults for one that is no result."""
-    if "pct_decrease" in row:
-        return "compare"
-    if "slope" in row:
-        return "regress"
-    if "for" in row and "metric" in row:
-        return "tune"
-    if "metric" in row and "mean" in row:
-        return "eval"
-    if "metric" in row:
-        what = "replicates" if "means" in row else "not a row of results"
-        raise NoResults(f"{what}; give the rows that chex-eval writes to stdout")
-    if {"id", "task", "area_ratio"} <= row.keys():
-        return "features"
-    if "id" not in row and row and all(isinstance(value, dict) for value in row.values()):
-        raise NoResults("neither results nor records")
-    records.checked(dict(row))
-    if "views" in row:
-        return "view"
-    what = "per-image results" if {"iou", "hit"} & row.keys() else "a record without results"
-    raise NoResults(f"{what}; give the rows that chex-eval and others write, or chex-view's records")
-
-
-def _name(row: dict, key: str) -> str:
-    """A name of the row, such as its task: text that is not too long."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value:
-        raise InputError(f'"{key}" must be a string that is not empty')
-    if len(value) > MOST_LETTERS:
-        raise InputError(f'"{key}" has more than {MOST_LETTERS} letters')
-    return canonical(value) if key == "task" else value
-
-
-def _numbers(row: dict, names: Sequence[str]) -> dict[str, float | None]:
-    """Numbers of the row, None where null or absent."""
-    found = {name: records.number(row.get(name), name) for name in names}
-    for name, value in found.items():
-        if abs(value) > GREATEST:
-            raise InputError(f'"{name}" is {value:g}, which is no result')
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
-
-
-def _details(row: dict, names: Sequence[str]) -> dict:
-    """What else the row says under these names, as far as it is a number, short text, true or false."""
-    found = {}
-    for name in names:
-        value = row.get(name)
-        if isinstance(value, str):
-            found[name] = value[:MOST_LETTERS]
-        elif isinstance(value, (bool, int)) and abs(value) < 2**53 or isinstance(value, float) and math.isfinite(value):
-            found[name] = value
-    if not isinstance(found.get("failed", 0), int):
-        raise InputError('"failed" must be a whole number')
-    return found
-
-
-def _eval(row: dict) -> dict:
-    start = {"metric": _name(row, "metric"), "task": _name(row, "task")}
-    details = (
-        "n",
-        "replicates",
-        "failed",
-        "observed",
-        "dice",
-        "pooled_iou",
-        "positives",
-        "misses_as_0",
-        "count",
-        "tasks",
-        "slice",
-        "score_threshold",
-        "resample",
-        "seed",
-        "reason",
-    )
-    return start | _numbers(row, ("mean", "lower", "upper")) | _details(row, details)
-
-
-def _compare(row: dict) -> dict:
-    start = {"metric": _name(row, "metric"), "task": _name(row, "task")}
-    numbers = (
-        "pct_decrease",
-        "lower",
-        "upper",
-        "pred",
-        "ref",
-        "difference",
-        "difference_lower",
-        "difference_upper",
-        "p",
-        "p_holm",
-    )
-    details = ("n", "replicates", "failed", "paired", "seed", "note", "reason")
-    return start | _numbers(row, numbers) | _details(row, details)
-
-
-def _tune(row: dict) -> dict:
-    start = {"metric": _name(row, "metric"), "for": _name(row, "for"), "task": _name(row, "task")}
-    numbers = [n for n in ("threshold", "cutoff", "score_threshold") if n in row]
-    numbers += [n for n in ("iou", "dice", "sensitivity", "specificity", "youden") if n in row]
-    if not numbers:
-        raise InputError('neither "threshold" nor "cutoff" nor "score_threshold"')
-    details = ("n", "positives", "replicates", "best", "failed", "seed", "reason")
-    return start | _numbers(row, [*numbers, "lower", "upper"]) | _details(row, details)
-
-
-def _features(row: dict) -> dict:
-    start = {"id": records.check_id(row.get("id")), "task": _name(row, "task")}
-    return start | _numbers(row, FEATURES) | _details(row, ("feature", "failed"))
-
-
-def _regress(row: dict) -> dict:
-    start = {name: _name(row, name) for name in ("metric", "task", "feature", "model")}
-    numbers = ["slope", "lower", "upper", "p", "p_bonferroni"]
-    numbers += [n for n in ("spearman", "spearman_lower", "spearman_upper", "spearman_p") if n in row]
-    return start | _numbers(row, numbers) | _details(row, ("n", "patients", "failed", "reason"))
-
-
-def _view(row: dict) -> dict:
-    views = records.by_task(row["views"], "views")
-    found = {}
-    for task, view in views.items():
-        if not isinstance(view, dict) or not isinstance(view.get("picture"), str):
-            raise InputError(f'"views": {task} names no picture')
-        found[task] = {"picture": view["picture"]} | _numbers(view, ("iou", "hit", "score"))
-    return {"id": records.check_id(row["id"]), "views": found}
-
-
-_CHECKS: dict[str, Callable[[dict], dict]] = {
-    "eval": _eval,
-    "compare": _compare,
-    "tune": _tune,
-    "features": _features,
-    "regress": _regress,
-    "view": _view,
-}
-
-
-# CSV: ours, which have the keys of the rows as columns, and the study's
-
-
-def _from_csv(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
-    table = csvtext.read_table(stream, name)
-    of_row = _study_reader(table.header, name) or (lambda row: [row])
-    for where, cells in table.rows():
-        try:
-            if isinstance(cells, InputError):
-                raise cells
-            made = of_row({c: (cell or None) if c in _TEXTS else _value(cell) for c, cell in cells.items()})
-        except InputError as error:
-            yield Failure(where, str(error))
-        else:
-            yield from (_checked(Located(where, row)) for row in made)
-
-
-_TEXTS = {
-    "",
-    "metric",
-    "task",
-    "id",
-    "img_id",
-    "name",
-    "for",
-    "feature",
-    "model",
-    "slice",
-    "resample",
-    "paired",
-    "reason",
-    "note",
-    "Linear regression coefficients",
-    "Spearman correlations",
-}
-
-
-def _value(text: str) -> object:
-    """What a cell holds: a number, true or false, None where it is empty or not finite, else text."""
-    if text in ("True", "False"):
-        return text == "True"
-    try:
-        number = int(text) if re.fullmatch(r"-?\d{1,15}", text) else float(text or "nan")
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else None
-
-
-def _study_reader(header: list[str], name: str) -> Callable[[dict], list[dict]] | None:
-    """What makes rows of a row of one of the study's files, told by its columns; None for a file of our own.
-
-    Raises NoResults for what no report shows.
-    """
-    metric = study_csv.metric_of(name) or ("hit" if "hit" in PurePath(name).name else "iou")
-    columns = {column for column in header if not csvtext.is_index(column)}
-    if columns == {"name", "lower", "mean", "upper"}:
-        return lambda row: [{"metric": metric, "task": row["name"]} | row]
-    if columns >= {"hb", "pred", "pct_diff", "pct_diff_lower", "pct_diff_upper"}:
-        return lambda row: [_study_decrease(row, metric)]
-    if columns == {"threshold", "task"}:
-        return lambda row: [{"metric": "iou", "for": "threshold", "best": True} | row]
-    if columns == {"prob_threshold", "mIoU", "task"}:
-        return lambda row: [
-            {"metric": "iou", "for": "cutoff", "task": row["task"], "cutoff": row["prob_threshold"], "iou": row["mIoU"]}
-        ]
-    if "Linear regression coefficients" in columns:
-        return lambda row: [_study_regression(row, name, metric)]
-    if "img_id" in columns:
-        feature = study_csv.FEATURES_FILES.get(PurePath(name).name.removesuffix(".gz"))
-        if feature is None:
-            raise NoResults(f"{name}: per-image results; give the summary")
-        return lambda row: _study_features(row, feature)
-    if columns & {"metric", "id"}:
-        return None
-    raise NoResults(f"{name}: no columns of results ({printable(', '.join(header))[:80]})")
-
-
-def _study_decrease(row: dict, metric: str) -> dict:
-    return {
-        "metric": metric,
-        "task": next((value for column, value in row.items() if csvtext.is_index(column)), None),
-        "pct_decrease": row["pct_diff"],
-        "pred": row["pred"],
-        "ref": row["hb"],
-        "lower": row["pct_diff_lower"],
-        "upper": row["pct_diff_upper"],
-    }
-
-
-_ESTIMATE = re.compile(r"(\S+), \((\S+), (\S+)\)\**")
-
-
-def _study_regression(row: dict, name: str, metric: str) -> dict:
-    """A row such as `Overall,area_ratio,"0.156, (-0.1, 0.413)*"`; the file's name says of which metric."""
-    stem = PurePath(name).name
-    metric += "_diff" if "_diff" in stem else "_hb" if "_hb" in stem else ""
-    found = {"metric": metric, "task": row.get("task"), "feature": row.get("feature", "score"), "model": "single"}
-    found["feature"] = {"n_instance": "num_instances"}.get(found["feature"], found["feature"])
-    if isinstance(row.get("n"), (int, float)):
-        found["n"] = int(row["n"])
-    for column, names in (
-        ("Linear regression coefficients", ("slope", "lower", "upper")),
-        ("Spearman correlations", ("spearman", "spearman_lower", "spearman_upper")),
-    ):
-        if column in row:
-            parts = _ESTIMATE.fullmatch(str(row[column]))
-            if not parts:
-                raise InputError(f"{str(row[column])[:40]!r} is not an estimate with its interval")
-            found |= {key: _finite(part) for key, part in zip(names, parts.groups())}
-    return found
-
-
-def _finite(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is not a number") from None
-    return value if math.isfinite(value) else None
-
-
-def _study_features(row: dict, feature: str) -> list[dict]:
-    """A row per task with this one feature: of each CXR and task there are four such rows, one from each file."""
-    rows = []
-    for task, value in row.items():
-        if task != "img_id" and not csvtext.is_index(task):
-            if feature == "rec_area_ratio" and isinstance(value, float):
-                value, name = 1 - value, "irrectangularity"
-            else:
-                name = feature.replace("rec_area_ratio", "irrectangularity")
-            rows.append({"id": row["img_id"], "task": task, "area_ratio": None, "feature": name, name: value})
-    return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chextools.metrics.catalogue import FEATURES
 from chextools.reporting import figures
 from chextools.reporting.drawing import Drawing
 from chextools.reporting.figures import Curve
@@ -21,7 +22,7 @@ from chextools.reporting.parts import (
     series,
     within,
 )
-from chextools.reporting.runs import FEATURES, Run
+from chextools.reporting.runs import Run
 from chextools.results.results import AVERAGE
 from chextools.tasks import study_order
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from chextools.reporting import figures
 from chextools.reporting.leaderboard import ranked
-from chextools.reporting.page import Column, Figure, RunDetails, Section
+from chextools.reporting.page import Column, Figure, Linked, Name, RunDetails, Section, Table
 from chextools.reporting.parts import MAIN, MOST_MODELS, NAMES, ROLE_WORDS, name_of, rows_table, series
 from chextools.reporting.runs import Run
 from chextools.results.results import AVERAGE
 from chextools.tasks import study_order
 
+Links = Mapping[tuple[str, str], str]
+NO_LINKS: Links = {}
 MOST_BENCHMARKS = 2  # human benchmarks, and as many floors, in one figure
 
 
@@ -23,12 +26,13 @@ def shown_runs(runs: Sequence[Run]) -> list[Run]:
     return [run for role, most in few.items() for run in [r for r in measured if r.role == role][:most]]
 
 
-def by_task(runs: Sequence[Run]) -> Section | None:
+def section(runs: Sequence[Run], links: Links = NO_LINKS) -> Section | None:
+    """Figures of all runs by task and, of several, their numbers. links: by (run, task), to its pictures."""
     chosen = shown_runs(runs)
-    made = task_figures(chosen)
+    made = task_figures(chosen, links=links)
     if not made:
         return None
-    section = Section("tasks", "By task", figures=made)
+    section = Section("tasks", "By task", figures=made, tables=matrices(runs, links))
     models = sum(run.role == "model" and any(run.tasks(metric) for metric in MAIN) for run in runs)
     shown = sum(run.role == "model" for run in chosen)
     if shown < models:
@@ -40,7 +44,41 @@ def by_task(runs: Sequence[Run]) -> Section | None:
     return section
 
 
-def task_figures(runs: Sequence[Run], tips: bool = True) -> list[Figure]:
+def matrices(runs: Sequence[Run], links: Links) -> list[Table]:
+    """By metric, a row per run and a column per task; of several runs."""
+    made = []
+    for metric in MAIN:
+        having = [run for run, _ in ranked(runs) if run.tasks(metric)]
+        if len(having) < 2:
+            continue
+        tasks = [*study_order({task for run in having for task in run.tasks(metric)}), AVERAGE]
+        columns = [Column("run", "Run", link=True)]
+        columns += [Column(_key(task), task, 3, task=task if task != AVERAGE else "") for task in tasks]
+        rows: list[list] = [
+            [
+                Name(run.name, ROLE_WORDS[run.role]),
+                *(_linked(run.interval(metric, task)[0], links.get((run.name, task), "")) for task in tasks),
+            ]
+            for run in having
+        ]
+        made.append(
+            Table(
+                f"{metric}_by_run_and_task", f"{NAMES[metric]} by run and task", columns, rows, metric=name_of(metric)
+            )
+        )
+    return made
+
+
+def _key(task: str) -> str:
+    """A task as a column of a CSV: nothing in it parts cells or begins a formula."""
+    return re.sub(r"[^\w .()/-]+", "_", task, flags=re.ASCII).lstrip("- ") or "_"
+
+
+def _linked(value: object, link: str) -> object:
+    return Linked(value, link) if link and value is not None else value
+
+
+def task_figures(runs: Sequence[Run], tips: bool = True, links: Links = NO_LINKS) -> list[Figure]:
     made = []
     for metric in MAIN:
         having = [run for run in runs if run.tasks(metric)]
@@ -58,13 +96,14 @@ def task_figures(runs: Sequence[Run], tips: bool = True) -> list[Figure]:
             greatest=1.0 if metric == "auroc" else None,
             reference=0.5 if metric == "auroc" else None,
             tips=tips,
+            links=links,
         )
         note = "Dotted: chance." if metric == "auroc" else ""
-        made.append(Figure(f"{metric}_by_task", NAMES[metric], drawn, note))
+        made.append(Figure(f"{metric}_by_task", NAMES[metric], drawn, note, name_of(metric)))
     return made
 
 
-def details(runs: Sequence[Run]) -> Section | None:
+def details(runs: Sequence[Run], links: Links = NO_LINKS) -> Section | None:
     measured = [run for run in runs if run.rows["eval"]]
     if not measured:
         return None
@@ -80,6 +119,8 @@ def details(runs: Sequence[Run]) -> Section | None:
             Column("mean", "Mean", 3),
             Column("lower", "Lower", 3),
             Column("upper", "Upper", 3),
+            Column("chance", "Chance", 3),
+            Column("floor", "Centre", 3),
             Column("n", "CXRs", 0),
             Column("positives", "Positives", 0),
             Column("misses_as_0", "Misses as 0", 3),
@@ -89,12 +130,15 @@ def details(runs: Sequence[Run]) -> Section | None:
         ]
         table = rows_table(f"{run.name}", f"Results of {run.name}", columns, [run], "eval")
         table.rows = [
-            [_metric_cell(column.key, value) for column, value in zip(table.columns, row)] for row in table.rows
+            [_detail_cell(column.key, value, run, links) for column, value in zip(table.columns, row)]
+            for row in table.rows
         ]
         made = task_figures(shown, tips=False) if run.role == "model" and models > 1 else []
         section.runs.append(RunDetails(run.name, ROLE_WORDS[run.role], made, table, is_open=len(measured) <= 3))
     return section
 
 
-def _metric_cell(key: str, value: object) -> object:
-    return {"IoU": "mIoU", "hit": "Hit rate"}.get(value, name_of(value)) if key == "metric" else value
+def _detail_cell(key: str, value: object, run: Run, links: Links) -> object:
+    if key == "metric":
+        return {"IoU": "mIoU", "hit": "Hit rate"}.get(str(value), name_of(str(value)))
+    return _linked(value, links.get((run.name, str(value)), "")) if key == "task" else value
