@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from chextools.errors import InputError
+from chextools.masks.consensus import agreed
 from chextools.masks.drawing import ALONE, KEY, Drawing, kind_of
 from chextools.masks.mask import Mask
 from chextools.masks.shapes import Painted, Polygon, Shape, outside
@@ -64,18 +65,20 @@ def with_masks(record: dict, tasks: Iterable[str] | None = None, size: tuple[int
     tasks: those wanted; None for all. size: of the image, where it is not the drawing's.
     """
     drawing: Drawing = record[KEY]
-    masks, failed, readers = {}, dict(record.get("failed", {})), {}
+    masks, failed = {}, dict(record.get("failed", {}))
+    readers: dict[str, dict] = {reader: {} for reader in drawing.readers} if len(drawing.readers) > 1 else {}
     wanted = drawing.names if tasks is None else [task for task in drawing.names if task in set(tasks)]
     into = size
     for task in wanted:
         if task in failed:
             continue
         try:
-            mask = drawing.mask(task, size)
-            if mask is not None:
-                masks[task], into = mask.to_rle(), mask.size
-                for reader, own in drawing.by_reader(task, size).items() if len(drawing.readers) > 1 else ():
-                    readers.setdefault(reader, {})[task] = own.to_rle()
+            by_reader = drawing.by_reader(task, size)
+            mask = agreed(list(by_reader.values()), drawing.rule)
+            masks[task], into = mask.to_rle(), mask.size
+            for reader, own in by_reader.items():
+                if readers and own.bounds.size:
+                    readers[reader][task] = own.to_rle()
         except InputError as error:
             failed[task] = str(error)
     made = {key: value for key, value in record.items() if key not in (KEY, "failed")}
@@ -115,12 +118,14 @@ def drawing_of(record: Mapping) -> Drawing | None:
     if isinstance(record.get(KEY), Drawing):
         return record[KEY]
     size = tuple(record["size"]) if record.get("size") else None
+    looked: Mapping = {}
     if isinstance(record.get("readers"), Mapping):
         readers: dict = {
             reader: {canonical(task): [Painted(Mask.from_rle(rle))] for task, rle in by_task.items()}
             for reader, by_task in record["readers"].items()
             if isinstance(by_task, Mapping)
         }
+        looked = record.get("masks", {})  # a reader's mask that is not there is empty
     elif "masks" in record:
         readers = {ALONE: {task: [Painted(Mask.from_rle(rle))] for task, rle in record["masks"].items()}}
     elif "outlines" in record:
@@ -130,7 +135,7 @@ def drawing_of(record: Mapping) -> Drawing | None:
     painted = [shape for by_task in readers.values() for shapes in by_task.values() for shape in shapes]
     if size is None:
         size = next((shape.mask_.size for shape in painted if isinstance(shape, Painted)), None)
-    return Drawing(readers=readers, size=size, tasks=_tasks(readers))
+    return Drawing(readers=readers, size=size, tasks=tuple(dict.fromkeys([*looked, *_tasks(readers)])))
 
 
 def _tasks(readers: Mapping[str, Mapping[str, Sequence]]) -> tuple[str, ...]:

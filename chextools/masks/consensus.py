@@ -27,6 +27,9 @@ def agreed(masks: Sequence[Mask], rule: str) -> Mask:
     sizes = {mask.size for mask in masks}
     if len(sizes) > 1:
         raise InputError(f"the readers' masks have the sizes {', '.join(f'{h} x {w}' for h, w in sorted(sizes))}")
+    drawn = [mask for mask in masks if mask.bounds.size]
+    if not drawn:
+        return masks[0]
     if len(masks) == 1 or rule == "union":
         return union(masks)
     bounds, inside = _segments(masks)

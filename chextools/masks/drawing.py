@@ -86,6 +86,8 @@ class Drawing:
     def by_reader(self, task: str, size: Size | None = None) -> dict[str, Mask]:
         """Each reader's mask of a task; see `mask`."""
         into = self._into(size, task)
+        if not any(by_task.get(task) for by_task in self.readers.values()):
+            return dict.fromkeys(self.readers, Mask.empty(into))
         return {
             reader: union([Mask.empty(into), *draw(by_task.get(task, ()), into, self.size)])
             for reader, by_task in self.readers.items()
