@@ -83,7 +83,7 @@ def command(
     if output_format == "png":
         if output is None:
             raise click.UsageError("--format png needs -o FOLDER")
-        folder = files.check_folder(output)
+        folder = str(files.check_folder(output))
         for _ in formats.write_png(segment.run(inputs, settings, stdin=base.stdin(), tally=tally), folder, force):
             pass
         tally.finish()

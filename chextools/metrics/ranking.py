@@ -116,7 +116,7 @@ class _Ranking:
         key = int(self._keyed[self.size - count]) >> 1
         if self._signed:
             key = key - 2**31 - 1 if key > 2**31 else 2**32 - key
-        return np.array(key, np.uint32).view(np.float32)[()]
+        return np.float32(np.array(key, np.uint32).view(np.float32)[()])
 
     def at_least(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many pixels inside, and in all, are at least each level."""
