@@ -14,6 +14,7 @@ from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.results import study_csv
 
+_UNMEASURED = frozenset(("id", "patient", "scores", "failed"))  # all that chex-eval writes of a CXR not in the truth
 _DISTANCES = frozenset(name for name, metric in LOCALISATION.items() if metric.is_distance)
 
 
@@ -46,7 +47,7 @@ def _numbered(number: int) -> Callable[[dict], dict]:
         if "id" in row:
             records.check_id(row["id"])
             given = {name: row[name] for name in PER_IMAGE if name in row}
-            if not given:
+            if not given and not ("patient" in row and row.keys() <= _UNMEASURED):
                 raise InputError('neither "iou" nor "hit" nor another metric by CXR: not per-image results')
             start = {"id": row["id"], "patient": records.patient(row)}
         elif "means" in row:

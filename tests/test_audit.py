@@ -1,0 +1,40 @@
+"""chextools-audit(7): one command line from a model and X-rays to a page, run as it stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import manual
+from conftest import ROOT, need_tool
+from test_cam import checkpoint
+
+(RECIPE,) = [text for text in manual.examples(ROOT / "man/man7/chextools-audit.7") if "METHODS =" in text]
+TASKS = ["Airspace Opacity", "Pleural Effusion"]
+
+
+def test_from_a_model_and_a_folder_to_a_page(cli, tmp_path, path):
+    """What is made once is not made again; a truth that changes is evaluated again, and no heatmap is made for it."""
+    assert cli("chex-phantom", "-o", tmp_path / "xrays", "--count", "30", "--size", "96", "96", "-q").code == 0
+    checkpoint(tmp_path / "mine.pt", tasks=TASKS)
+    (tmp_path / "audit.mk").write_text(RECIPE)
+    truth = tmp_path / "xrays/gt_annotations_test.json"
+    given = ["MODEL=mine.pt", "IMAGES=xrays/test.csv", f"TRUTH={truth}", "HUMAN=xrays/hb_annotations_test.json"]
+    few = ["METHODS=gradcam", "FOLLOWS=deletion", "LOOKS=iou hit energy"]
+
+    def made() -> str:
+        command = [need_tool("make"), "-f", "audit.mk", *given, *few]
+        environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    table = made()
+    assert "gradcam" in table and "human" in table and "random" in table
+    page = (tmp_path / "audit/page.html").read_text()
+    assert "energy" in page.lower() and "deletion" in page.lower()
+    assert list((tmp_path / "audit/pictures/gradcam").iterdir())
+    assert "is up to date" in made()
+    os.utime(truth)
+    again = made()
+    assert "chex-eval" in again and "chex-cam" not in again
