@@ -89,3 +89,15 @@ def test_a_metric_that_the_name_denies_is_refused(tmp_path):
 def test_spreadsheets(tmp_path, encoding, delimiter):
     text = f"\r\nimg_id{delimiter} Pleural\xa0Effusion \r\na{delimiter}0.5\r\n"
     assert values(read(tmp_path, text.encode(encoding))) == [{"Pleural Effusion": 0.5}]
+
+
+def test_what_chex_eval_writes_of_a_cxr_that_the_truth_lacks_has_no_values(tmp_path):
+    lines = [
+        {"id": "a", "patient": "a", "hit": {"Edema": 1.0}, "scores": {"Edema": 0.5}},
+        {"id": "b", "patient": "b", "scores": {"Edema": 0.5}},
+        {"id": "c", "scores": {"Edema": 0.5}, "image": "c.png"},  # a record of chex-predict, which is no result
+    ]
+    first, second, third = read(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "x.jsonl")
+    assert isinstance(first, Located) and isinstance(second, Located)
+    assert (first.record["values"], second.record["values"]) == ({"hit": {"Edema": 1.0}}, {})
+    assert "not per-image results" in third.reason
