@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chextools.heatmaps.levels import level_above, levels, otsu
+from chextools.heatmaps.levels import level_above, otsu
 from chextools.heatmaps.surface import surface_of
 from chextools.masks.mask import Mask
 from chextools.masks.morphology import filled, without_islands
@@ -43,5 +43,5 @@ def binarize(
     cut = otsu(surface.histogram())
     if cut >= 255:
         return Mask.empty(size)
-    mask = Mask(size, surface.transitions(levels(surface.minimum, surface.maximum)[cut]))
+    mask = Mask(size, surface.transitions_above(cut))
     return without_islands(filled(mask))

@@ -13,8 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
+from chextools.heatmaps import raster
 from chextools.heatmaps.levels import grey_levels, levels
-from chextools.heatmaps.sampling import axis_of, cells_of, fma, lerp
+from chextools.heatmaps.sampling import Axis, axis_of, cells_of, fma, lerp
 from chextools.heatmaps.smoothing import box_filter
 
 _PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
@@ -35,11 +36,17 @@ class Surface:
         self.size = (int(size[0]), int(size[1]))
         self._y = axis_of(self.values.shape[0], self.size[0])
         self._x = axis_of(self.values.shape[1], self.size[1])
-        self._scale = np.abs(self.values).max()
+        self.scale = np.abs(self.values).max()
         self._tiny = sum(self.size) <= 128
         # Few pixels per cell are cheaper to make than to solve; at the ends of float32's range our bounds do not hold.
         few = self._tiny or self.size[0] * self.size[1] <= 4 * self.values.size
-        self._solvable = not few and 2.0**-80 < self._scale < 2.0**100
+        self._in_range = not self._tiny and bool(2.0**-80 < self.scale < 2.0**100)
+        self._solvable = not few and self._in_range
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """How x and y are sampled."""
+        return self._x, self._y
 
     def dense(self) -> np.ndarray:
         """Every pixel: float32 [H, W]."""
@@ -94,6 +101,8 @@ class Surface:
         if self.minimum == self.maximum:
             return np.bincount([0], [pixels], 256).astype(np.int64)
         counts = self._solve_histogram() if self._solvable else None
+        if counts is None and self._grey is not None:
+            counts = raster.histogram(self._grey)
         if counts is None:
             counts = np.zeros(256, np.int64)
             for _, rows in self._rows():
@@ -110,12 +119,25 @@ class Surface:
                 slack = np.where((low != 0) | (high != 0), slack, np.float32(0))
             first, final = (np.searchsorted(level, bound, side="right") for bound in (low - slack, high + slack))
             counts = self._solve_counts(level, first, final)
+        if counts is None and self._in_range and self.minimum < self.maximum:
+            counts = raster.counts(self, level)
         if counts is None:
             counts = np.zeros(len(level) + 1, np.int64)
             for _, rows in self._rows():
                 counts += np.bincount(np.searchsorted(level, rows.ravel(), side="right"), minlength=len(counts))
             counts = _at_least(counts)
         return counts
+
+    def transitions_above(self, level: int) -> np.ndarray:
+        """`transitions` of the pixels in bins above `level` of the histogram, 0 to 254."""
+        if "_grey" in self.__dict__ and self._grey is not None:
+            return raster.flips(self._grey.ravel(), level)
+        return self.transitions(levels(self.minimum, self.maximum)[level])
+
+    @cached_property
+    def _grey(self) -> np.ndarray | None:
+        """Every pixel's grey level, where making them is cheaper than solving."""
+        return raster.grey_columns(self) if self._in_range else None
 
     def transitions(self, threshold: np.float32) -> np.ndarray:
         """Where v >= threshold begins and ends, column by column: int64 [2 n], ascending, in positions x * H + y.
@@ -124,6 +146,8 @@ class Surface:
         """
         threshold = np.float32(threshold)
         ends = self._solve_transitions(threshold) if self._solvable else None
+        if ends is None and self._in_range:
+            ends = raster.transitions(self, threshold)
         if ends is None:
             columns = np.zeros(self.size[1] * self.size[0] + 2, bool)  # outside on either side
             mask = columns[1:-1].reshape(self.size[1], self.size[0]).T
@@ -154,7 +178,7 @@ class Surface:
 
     @property
     def _slack(self):
-        return _ROUNDING * self._scale
+        return _ROUNDING * self.scale
 
     @cached_property
     def _highest(self):

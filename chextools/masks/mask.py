@@ -35,9 +35,10 @@ class Mask:
     @classmethod
     def from_flips(cls, size: tuple[int, int], flips: np.ndarray) -> Mask:
         """From sorted positions at which the value changes; two at one position cancel."""
-        if flips.size > 1 and (flips[1:] == flips[:-1]).any():
-            flips, times = np.unique(flips, return_counts=True)
-            flips = flips[times % 2 == 1]
+        new = flips[1:] != flips[:-1]
+        if not new.all():
+            first = np.append(0, np.flatnonzero(new) + 1)  # of each position; how often it occurs is to the next
+            flips = flips[first[np.diff(first, append=flips.size) % 2 == 1]]
         return cls(size, flips)
 
     @classmethod

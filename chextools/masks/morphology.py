@@ -34,9 +34,10 @@ def filled(mask: Mask) -> Mask:
     is_open = _spread(is_open, a, b)
     if is_open.all():
         return mask
-    closed = ~is_open
-    flips = np.sort(np.concatenate([starts, ends, gap_start[closed], gap_end[closed]]))
-    return Mask.from_flips(mask.size, flips)
+    closed = inner[~is_open]
+    keep = np.ones(2 * len(starts), bool)
+    keep[2 * closed + 1] = keep[2 * closed + 2] = False
+    return Mask.from_flips(mask.size, np.stack([starts, ends], axis=1).ravel()[keep])
 
 
 def without_islands(mask: Mask) -> Mask:

@@ -13,11 +13,9 @@ def column_runs(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
     crosses = mask.starts // height != (mask.ends - 1) // height
     if not crosses.any():
         return mask.starts, mask.ends
-    cuts = [
-        np.arange(start // height + 1, (end - 1) // height + 1) * height
-        for start, end in zip(mask.starts[crosses], mask.ends[crosses])
-    ]
-    cuts = np.concatenate(cuts)
+    first = mask.starts[crosses] // height + 1  # columns that begin inside a run
+    count = (mask.ends[crosses] - 1) // height - first + 1
+    cuts = (np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - first, count)) * height
     return np.sort(np.concatenate([mask.starts, cuts])), np.sort(np.concatenate([mask.ends, cuts]))
 
 
@@ -36,15 +34,15 @@ def overlapping(
 def components(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The least member of each item's connected component, int64 [n], for edges (a[k], b[k])."""
     root = np.arange(n)
-    while True:
+    while a.size:
         # Hook the greater root under the lesser, then shorten all paths (Shiloach and Vishkin 1982).
-        low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
-        join = low != high
-        if not join.any():
-            return root
-        np.minimum.at(root, high[join], low[join])
+        a, b = root[a], root[b]
+        join = a != b
+        a, b = a[join], b[join]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
         while True:
             parent = root[root]
             if np.array_equal(parent, root):
                 break
             root = parent
+    return root
