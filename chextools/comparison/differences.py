@@ -48,8 +48,9 @@ def rows_of(pred: Results, ref: Results, settings: ComparisonSettings) -> tuple[
     if pred.ids is None or ref.ids is None:
         if len(tables[0]) != len(tables[1]):
             raise InputError(f"{pred.name} has {len(tables[0])} replicates, {ref.name} {len(tables[1])}")
-        if settings.margin is not None:
-            raise InputError(f"{pred.name}: a margin needs per-image results, not replicates")
+        if settings.margin is not None or settings.resample == "patient":
+            what = "a margin needs" if settings.margin is not None else "patients are known of"
+            raise InputError(f"{pred.name}: {what} per-image results, not replicates")
         sides, n = [Side(table, None) for table in tables], None
     else:
         both = join(pred.ids, pred.name, ref.ids, ref.name)

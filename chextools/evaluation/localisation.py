@@ -157,6 +157,7 @@ class _Kind:
             extras["chance"] = bootstrap.nanmean(overlap.dice(predicted * truth / pixels, predicted, truth, slice_))
         extras |= _silent(values, truth)
         self._tabulate(name, chosen, values, extras, {"slice": slice_}, result)
+        _explain(result.summary[-len(self.names) - 1 :], (truth > 0).sum(axis=0), LOCALISATION[name], self.names)
 
     def _per_image(self, name: str, metric: Metric, result: Evaluation) -> None:
         """A metric with a value per CXR, the mean of which is taken."""
