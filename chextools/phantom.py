@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -28,6 +28,7 @@ from chextools.records.ids import id_of_path
 SPLITS = ("train", "valid", "test")
 OUTLINED = ("valid", "test")  # where radiologists have drawn, as in CheXpert
 READERS = ("gt", "hb")
+VIEWS = ("mixed", "frontal", "lateral", "both")
 KINDS = ("annotations", "segmentations", "points")
 
 QUALITY = 90  # of the JPEG
@@ -65,14 +66,29 @@ _NARROWER = {
 _NEVER = ("Pleural Other", "Fracture")  # not drawn
 
 
-@dataclass(frozen=True)
-class Settings:
-    """folder: where the data set goes. count: images. size: (height, width) in pixels. seed: of all that is random."""
+@dataclass(frozen=True, kw_only=True)
+class PhantomSettings:
+    """What is made.
+
+    folder: where the data set goes. count: images. size: (height, width) in pixels. seed: of all that is random.
+    views: of `VIEWS`; mixed is as in a hospital, mostly frontal. prevalence: by task the share of studies that show it;
+    of other tasks it follows from what ails the patients. hard: whether findings are small and faint.
+    """
 
     folder: str
     count: int
     size: tuple[int, int]
     seed: int = 0
+    views: str = "mixed"
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    hard: bool = False
+
+    @property
+    def doses(self) -> str:
+        """What an image says of how it was dosed; nothing of what is as by default."""
+        shares = [f" --prevalence '{task}={share:g}'" for task, share in sorted(self.prevalence.items())]
+        views = f" --views {self.views}" if self.views != "mixed" else ""
+        return views + "".join(shares) + " --hard" * self.hard
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,20 @@ class Plan:
         return id_of_path(self.path)
 
 
-def plan(settings: Settings) -> Iterator[Plan]:
+def prevalences(shares: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    """By task, from pairs of a task, None for all of the study's ten, and a share; later ones override.
+
+    Raises InputError for a task that is not drawn.
+    """
+    found: dict[str, float] = {}
+    for task, share in shares:
+        if task is not None and tasks.canonical(task) not in tasks.STUDY:
+            raise InputError(f"--prevalence {task}: not drawn; there are {', '.join(tasks.STUDY)}")
+        found |= dict.fromkeys(tasks.STUDY if task is None else [tasks.canonical(task)], share)
+    return found
+
+
+def plan(settings: PhantomSettings) -> Iterator[Plan]:
     """The images in order."""
     made, patient = 0, 0
     while made < settings.count:
@@ -104,7 +133,7 @@ def plan(settings: Settings) -> Iterator[Plan]:
             made += 1
 
 
-def check(settings: Settings, force: bool, resume: bool) -> None:
+def check(settings: PhantomSettings, force: bool, resume: bool) -> None:
     """Raise InputError for a file that exists and may not be replaced or, with `resume`, is none of this data set."""
     if force:
         return
@@ -115,10 +144,10 @@ def check(settings: Settings, force: bool, resume: bool) -> None:
             if not resume:
                 raise InputError(f"{target}: exists; use --force to replace it, or --resume to go on")
             if path.endswith(".jpg") and _comment_of(target) != _comment(path, settings):
-                raise InputError(f"{target}: not of this data set (other seed, size or version); use --force")
+                raise InputError(f"{target}: not of this data set (other seed, size, options or version); use --force")
 
 
-def make(settings: Settings, jobs: int = 1, force: bool = False, resume: bool = False) -> Iterator[dict]:
+def make(settings: PhantomSettings, jobs: int = 1, force: bool = False, resume: bool = False) -> Iterator[dict]:
     """Write the data set; an image record for each image, in order.
 
     resume: images that exist are kept. The CSV and JSON files appear when the last record has been taken.
@@ -139,7 +168,7 @@ def make(settings: Settings, jobs: int = 1, force: bool = False, resume: bool = 
             document.finish()
 
 
-def _patient(number: int, settings: Settings) -> Iterator[Plan]:
+def _patient(number: int, settings: PhantomSettings) -> Iterator[Plan]:
     """All images of a patient."""
     rng = np.random.default_rng([settings.seed, number])
     body = Body.draw(rng)
@@ -148,25 +177,33 @@ def _patient(number: int, settings: Settings) -> Iterator[Plan]:
     split = "valid" if number % 10 == 5 else "test" if number % 5 == 3 else "train"
     findings: dict[str, float] = {}
     for study in range(1, int(rng.choice([1, 2, 3, 4], p=[0.5, 0.28, 0.14, 0.08])) + 1):
-        findings = _findings(_CONDITIONS[condition][1], findings, rng)
+        findings = _findings(_CONDITIONS[condition][1], findings, rng, settings.prevalence)
         portable = bool(rng.random() < (0.75 if "Support Devices" in findings else 0.35))
         views = ["frontal"] * int(rng.choice([1, 2], p=[0.9, 0.1])) + ["lateral"] * bool(rng.random() < 0.36)
-        if portable:
+        if settings.views in ("lateral", "both"):  # for which a patient has to stand
+            views, portable = ["frontal", "lateral"][settings.views == "lateral" :], False
+        elif portable or settings.views == "frontal":
             views = [view for view in views if view == "frontal"]
-        labels = _labels(findings, rng, definite=split in OUTLINED)
+        shown = {task: (severity - 1) / 2 if settings.hard else severity for task, severity in findings.items()}
+        labels = _labels(shown, rng, definite=split in OUTLINED)
         for view_number, view in enumerate(views, 1):
             path = f"{split}/patient{number:05d}/study{study}/view{view_number}_{view}.jpg"
             seed = (settings.seed, number, study)
-            shot = picture.Shot(settings.size, body, view, portable, findings, seed, (*seed, view_number))
+            shot = picture.Shot(settings.size, body, view, portable, shown, seed, (*seed, view_number))
             yield Plan(path, split, shot, labels)
 
 
-def _findings(likely: dict[str, float], before: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
+def _findings(
+    likely: Mapping[str, float], before: Mapping[str, float], rng: np.random.Generator, prevalence: Mapping[str, float]
+) -> dict[str, float]:
     """Severity by task of what a study shows; a finding tends to stay from one study to the next."""
     found = {}
     for task in tasks.STUDY:
         chance, severity, stays = rng.random(), rng.beta(1.8, 1.6), rng.random() < 0.5
-        if task in before and stays:
+        if task in prevalence:
+            if chance < prevalence[task]:
+                found[task] = float(severity)
+        elif task in before and stays:
             found[task] = float(np.clip(before[task] + 0.4 * (severity - 0.5), 0, 1))
         elif chance < 1 - (1 - likely.get(task, 0)) * (1 - _WITHOUT_CAUSE):
             found[task] = float(severity)
@@ -196,7 +233,7 @@ def _labels(findings: dict[str, float], rng: np.random.Generator, definite: bool
     return labels
 
 
-def _make(settings: Settings, force: bool, resume: bool, image: Plan) -> tuple[dict, dict[str, object]]:
+def _make(settings: PhantomSettings, force: bool, resume: bool, image: Plan) -> tuple[dict, dict[str, object]]:
     """Make an image; its record, and its entries for the data set's documents by file name."""
     target = os.path.join(settings.folder, image.path)
     comment = _comment(image.path, settings)
@@ -265,7 +302,7 @@ class _Csv:
         self._stream = stream
         self.add("", ",".join(columns))
 
-    def add(self, identifier: str, row: str) -> None:
+    def add(self, _identifier: str, row: str) -> None:
         self._stream.write(f"{row}\n".encode("ascii"))
 
     def finish(self) -> None:
@@ -297,10 +334,11 @@ def _document(reader: str, kind: str, split: str) -> str:
     return f"{reader}_{kind}_{split}.json"
 
 
-def _comment(path: str, settings: Settings) -> str:
+def _comment(path: str, settings: PhantomSettings) -> str:
     """What an image says of itself: that it shows nobody, and how it was made."""
     height, width = settings.size
-    return f"made up by chex-phantom {__version__} --seed {settings.seed} --size {height} {width}: {id_of_path(path)}"
+    options = f"--seed {settings.seed} --size {height} {width}{settings.doses}"
+    return f"made up by chex-phantom {__version__} {options}: {id_of_path(path)}"
 
 
 def _comment_of(path: str) -> str:

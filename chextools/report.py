@@ -36,7 +36,7 @@ __all__ = [
     "write_plots",
 ]
 
-CARD_PICTURES = 3  # best and worst of each task on a card
+CARD_PICTURES = 1  # best and worst of each task on a card
 _UNKNOWN = (
     "What a saliency map cannot show: whether the network is right, why it errs, or what it would do with another "
     "hospital's images. A map that lies on the lesion need not be what the score rests on; the second question asks "

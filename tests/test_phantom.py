@@ -42,7 +42,7 @@ def shot(findings: dict[str, float], number: int = 0, view: str = "frontal", siz
 def data(tmp_path_factory) -> Path:
     """A data set of 200 images."""
     folder = tmp_path_factory.mktemp("phantoms")
-    settings = phantom.Settings(str(folder), 200, (112, 112), seed=5)
+    settings = phantom.PhantomSettings(folder=str(folder), count=200, size=(112, 112), seed=5)
     (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in phantom.make(settings, 2)))
     return folder
 
@@ -69,7 +69,7 @@ def test_same_seed_same_bytes_at_any_jobs(cli, tmp_path, monkeypatch):
 
 
 def test_a_larger_data_set_begins_with_the_smaller_one(tmp_path):
-    few, many = (phantom.Settings(str(tmp_path), n, (64, 64)) for n in (10, 30))
+    few, many = (phantom.PhantomSettings(folder=str(tmp_path), count=n, size=(64, 64)) for n in (10, 30))
     assert list(phantom.plan(many))[:10] == list(phantom.plan(few))
 
 
@@ -259,3 +259,75 @@ def test_the_outline_of_a_disc_is_the_disc():
     assert (mask & disc).sum() / (mask | disc).sum() > 0.95
     assert np.hypot(lesion.point[0] - 70, lesion.point[1] - 40) < 4
     assert outlines.lesion_of(np.zeros((5, 5), bool)) is None
+
+
+# Doses of difficulty
+
+
+def planned(count: int = 300, **options) -> list[phantom.Plan]:
+    """Images that would be made; nothing is drawn."""
+    return list(phantom.plan(phantom.PhantomSettings(folder="x", count=count, size=(64, 64), **options)))
+
+
+@pytest.mark.parametrize(
+    ("views", "expected"), [("frontal", {"frontal"}), ("lateral", {"lateral"}), ("both", {"frontal", "lateral"})]
+)
+def test_views_are_those_asked_for(views, expected):
+    images = planned(views=views)
+    assert {image.shot.view for image in images} == expected
+    if views == "both":
+        studies = [
+            [image.shot.view for image in images if Path(image.path).parent == study] for study in studies_of(images)
+        ]
+        assert studies[:-1] == [["frontal", "lateral"]] * (len(studies) - 1)
+    assert not any(image.shot.portable for image in images if views != "frontal")
+
+
+def studies_of(images: list[phantom.Plan]) -> list[Path]:
+    return list(dict.fromkeys(Path(image.path).parent for image in images))
+
+
+def test_prevalence_is_the_share_of_studies_that_show_a_finding():
+    images = planned(1500, views="frontal", prevalence={"Edema": 0.3, "Pneumothorax": 0.0, "Lung Lesion": 1.0})
+    shown = {task: np.mean([task in image.shot.findings for image in images]) for task in STUDY}
+    assert shown["Pneumothorax"] == 0 and shown["Lung Lesion"] == 1
+    assert abs(shown["Edema"] - 0.3) < 0.04  # some 3 standard errors
+    usual = planned(1500, views="frontal")
+    for task in set(STUDY) - {"Edema", "Pneumothorax", "Lung Lesion"}:
+        assert shown[task] == np.mean([task in image.shot.findings for image in usual]), task
+
+
+def test_prevalences_of_all_and_of_one():
+    assert phantom.prevalences([(None, 0.1), ("Lung Opacity", 0.5)]) == dict.fromkeys(STUDY, 0.1) | {
+        "Airspace Opacity": 0.5
+    }
+    with pytest.raises(phantom.InputError, match="--prevalence Pneumonia: not drawn"):
+        phantom.prevalences([("Pneumonia", 0.5)])
+
+
+def test_hard_findings_are_the_same_but_smaller_and_fainter():
+    usual, hard = planned(60), planned(60, hard=True)
+    assert [set(image.shot.findings) for image in usual] == [set(image.shot.findings) for image in hard]
+    areas: dict[str, list[float]] = {task: [] for task in ("Lung Lesion", "Pleural Effusion", "Pneumothorax")}
+    for easy, difficult in zip(usual, hard):
+        for task in areas.keys() & easy.shot.findings.keys():
+            found = [picture.lay_out(image.shot).outlined(task) for image in (easy, difficult)]
+            sizes = [sum(float((region > 0.5).sum()) for region in regions) for regions in found]
+            if sizes[0]:
+                areas[task].append(sizes[1] / sizes[0])
+    for task, ratios in areas.items():
+        assert ratios and np.mean(ratios) < 0.85, task
+
+
+def test_an_image_says_how_it_was_dosed_and_another_dose_is_another_data_set(cli, tmp_path):
+    made = cli("chex-phantom", "-o", tmp_path / "a", "--count", 2, "--size", 64, 64, "--hard", "--views", "frontal")
+    assert made.code == 0
+    with Image.open(json.loads(made.out.splitlines()[0])["image"]) as image:
+        assert b"--size 64 64 --views frontal --hard: " in image.info["comment"]
+    again = cli("chex-phantom", "-o", tmp_path / "a", "--count", 2, "--size", 64, 64, "--views", "frontal", "--resume")
+    assert again.code == 1 and "not of this data set" in again.err
+
+
+def test_a_share_that_is_none_is_refused(cli, tmp_path):
+    for share in ("2", "Edema=x", "nan"):
+        assert cli("chex-phantom", "-o", tmp_path / "a", "--prevalence", share).code == 2

@@ -18,7 +18,7 @@ from chextools.xrays import images
 
 MOST, FEW = 360, 60  # pictures of a page, and as many as are shown larger; 12 or 25 kB each
 SIDE, SMALL = 480, 320  # pixels of the longer side: sharp at half that width on any screen
-MOST_OPEN = 12  # groups that are open from the start
+MOST_OPEN = 14  # groups that are open from the start
 _QUALITY = 80
 
 

@@ -15,7 +15,7 @@ from chextools.reporting import drawing
 from chextools.reporting.drawing import Drawing, escaped
 from chextools.reporting.ranking import Place
 
-MOST_ROWS = 12  # of a table that is not folded
+MOST_ROWS = 16  # of a table that is not folded
 NUMBERS_FIRST = ("leaderboard", "place", "network")  # sections in which tables stand above figures
 P_DECIMALS = 4  # of p-values, of which none is 0
 

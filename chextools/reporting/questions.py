@@ -268,11 +268,12 @@ def _test(run: Run, metric: str) -> list:
 
 def curve_figures(runs: Sequence[Run]) -> list[Figure]:
     """The mean curves of each run, with those of the two floors."""
-    having = [run for run in runs if run.rows["curves"]][:MOST_RUNS]
+    known = [run for run in runs if run.rows["curves"]]
+    having = [run for run, _ in ranked([run for run in known if run.role == "model"] or known)]
     made = []
     for key, axis in (("deletion", "share of pixels removed"), ("insertion", "share of pixels restored")):
         panels = []
-        for run in having:
+        for run in having[:MOST_RUNS]:
             lines = {name: _mean_curve(run, key + name) for name in ("", "_random", "_centre")}
             if whole := lines[""]:
                 x = [k / (len(whole) - 1) for k in range(len(whole))]
