@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from chextools.comparison import differences
-from chextools.metrics import bootstrap, paired
+from chextools.metrics import bootstrap
 from chextools.tasks import STUDY
 
 NAMES = {"iou": ("iou", "miou"), "hit": ("hitmiss", "hitrate")}
@@ -324,12 +324,6 @@ def test_p_values_are_uniform_where_there_is_no_difference():
     p = [differences.p_value(bootstrap.means(rng.standard_normal((40, 1)), 400, seed)[:, 0]) for seed in range(400)]
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
     assert 0.4 < np.mean(p) < 0.6
-
-
-def test_holm_by_hand():
-    """The example of R's p.adjust: 0.01, 0.02, 0.03, 0.005 become 0.03, 0.04, 0.04, 0.02."""
-    assert paired.holm([0.01, 0.02, None, 0.03, 0.005]) == pytest.approx([0.03, 0.04, None, 0.04, 0.02])
-    assert paired.holm([0.6, 0.7]) == [1.0, 1.0]
 
 
 # Input

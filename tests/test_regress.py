@@ -9,9 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from chextools.metrics import regression
 from chextools.metrics.catalogue import FEATURES
 
 
@@ -102,83 +100,11 @@ def test_names_of_the_files(cli, small, tmp_path):
 # The arithmetic
 
 
-@pytest.fixture
-def random():
-    return np.random.default_rng(3)
-
-
-def test_single_is_scipys_regression(random):
-    for n in (4, 7, 100):
-        x, y = random.random(n), random.random(n)
-        expected = stats.linregress(x, y)
-        half = stats.t.ppf(0.975, n - 2) * expected.stderr
-        found, fit = regression.single(np.append(x, [np.nan, 1]), np.append(y, [1, np.nan]))
-        assert found == n
-        theirs = (expected.slope, expected.slope - half, expected.slope + half, expected.pvalue)
-        assert (fit.slope, fit.lower, fit.upper, fit.p) == pytest.approx(theirs)
-
-
-def test_spearman_is_scipys_with_fishers_interval(random):
-    for n in (4, 9, 200):
-        x, y = random.integers(0, 6, n).astype(float), random.random(n).round(1)
-        if np.ptp(x) and np.ptp(y):
-            expected = stats.spearmanr(x, y)
-            r, lower, upper, p = regression.spearman(x, y)
-            assert (r, p) == pytest.approx((expected.statistic, expected.pvalue))
-            assert (np.arctanh(upper) - np.arctanh(lower)) / 2 * np.sqrt(n - 3) == pytest.approx(1.96)
-    x = np.arange(6.0)
-    assert regression.spearman(x, x**3) == (1, 1, 1, 0)
-    assert regression.spearman(x, -x) == (-1, -1, -1, 0)
-
-
-def test_joint_is_the_jackknife_over_patients_written_out(random):
-    x, patients = random.random((40, 4)), np.array([f"p{k}" for k in random.integers(0, 12, 40)])
-    y = x @ [1, 0, -2, 0.5] + random.normal(size=40)
-    n, groups, fits = regression.joint(x, y, patients)
-    z = (x - x.mean(0)) / x.std(0, ddof=1)
-    design, outcome = np.column_stack([np.ones(40), z]), (y - y.mean()) / y.std(ddof=1)
-
-    def slopes(rows):
-        return np.linalg.lstsq(design[rows], outcome[rows], rcond=None)[0][1:]
-
-    everybody = slopes(np.ones(40, bool))
-    g = len(set(patients))
-    changes = [slopes(patients != patient) - everybody for patient in set(patients)]
-    errors = np.sqrt((g - 1) / g * np.square(changes).sum(axis=0))
-    assert (n, groups) == (40, g)
-    for fit, slope, error in zip(fits, everybody, errors):
-        assert fit.slope == pytest.approx(slope)
-        assert fit.upper - fit.slope == pytest.approx(stats.t.ppf(0.975, g - 1) * error)
-        assert fit.p == pytest.approx(2 * stats.t.sf(abs(slope) / error, g - 1))
-
-
 def test_few_patients_are_said(world):
     few = world(iou(np.linspace(0.1, 0.9, 9) ** 2), [feature_row(k) for k in range(9)])
     assert few["joint", "area_ratio"]["note"].startswith("errors by patient, of 9 only")
     many = world(iou(np.linspace(0.1, 0.9, 30) ** 2), [feature_row(k) for k in range(30)])
     assert "note" not in many["joint", "area_ratio"] and "note" not in few["single", "area_ratio"]
-
-
-def test_seeing_a_patient_twice_is_no_news(random):
-    """Every pair repeated: the single model's interval shrinks as if that were data, the joint model's hardly does."""
-    x, patients = random.random((30, 4)), [f"p{k}" for k in range(30)]
-    y = random.random(30)
-    _, once = regression.single(x[:, 0], y)
-    _, twice = regression.single(np.tile(x[:, 0], 2), np.tile(y, 2))
-    assert (twice.upper - twice.lower) < 0.75 * (once.upper - once.lower)
-    _, _, once = regression.joint(x, y, patients)
-    _, groups, twice = regression.joint(np.tile(x, (2, 1)), np.tile(y, 2), patients * 2)
-    assert groups == 30
-    for a, b in zip(once, twice):
-        assert b.slope == pytest.approx(a.slope)
-        assert (b.upper - b.lower) / (a.upper - a.lower) == pytest.approx(1, abs=0.06)  # the small-sample factor
-
-
-def test_units_of_features_do_not_matter_to_the_joint_model(random):
-    x, y, patients = random.random((30, 4)), random.random(30), [f"p{k % 12}" for k in range(30)]
-    other = regression.joint(x * [1000, -2, 1, 1e-6] + 7, 3 - y, patients)[2]
-    for a, b in zip(regression.joint(x, y, patients)[2], other):
-        assert abs(b.slope) == pytest.approx(abs(a.slope)) and b.p == pytest.approx(a.p)
 
 
 # A world worked out by hand: n CXRs of patients of their own, one task.

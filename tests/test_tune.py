@@ -8,14 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from chextools.errors import InputError
 from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.levels import level_above, levels_above
 from chextools.heatmaps.npz import write_npz
 from chextools.heatmaps.surface import Surface
-from chextools.masks.mask import Mask, intersection
-from chextools.metrics import bootstrap, choosing
-from chextools.metrics.cuts import areas_of_cuts
+from chextools.masks.mask import Mask
 
 STUDY = {"threshold": "tuning_results.csv", "cutoff": "probability_tuning_results.csv"}
 
@@ -75,28 +72,6 @@ def test_tuned_masks_have_the_mean_that_was_promised(cli, small, tmp_path):
 # Grids
 
 
-def test_the_default_grid_is_the_study_arange_with_its_rounding():
-    assert choosing.grid_values(0.2, 0.8, 0.1) == tuple(np.arange(0.2, 0.8, 0.1))
-    assert choosing.grid_values(0.2, 0.8, 0.1)[-1] > 0.8
-    assert len(choosing.grid_values(0.0, 0.8, 0.1)) == 9
-
-
-@pytest.mark.parametrize(
-    "grid, values",
-    [((0, 1, 0.25), [0, 0.25, 0.5, 0.75, 1]), ((0.5, 0.5, 0.1), [0.5]), ((0.1, 0.35, 0.1), [0.1, 0.2, 0.3])],
-)
-def test_a_grid_goes_up_to_its_stop(grid, values):
-    np.testing.assert_allclose(choosing.grid_values(*grid), values, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "grid", [(0.5, 0.2, 0.1), (-0.1, 0.2, 0.1), (0, 1, 0), (0, 1.1, 0.1), (0, 1, 1e-6), (0, 1, np.nan)]
-)
-def test_a_grid_that_makes_no_sense_is_refused(grid):
-    with pytest.raises(InputError, match="grid"):
-        choosing.grid_values(*grid)
-
-
 def test_a_finer_grid_contains_the_coarse_one(cli, small):
     arguments = ("chex-tune", small / "maps", "--truth", small / "expected/gt.json", "--for", "threshold", "--curve")
     coarse, fine = (
@@ -106,21 +81,6 @@ def test_a_finer_grid_contains_the_coarse_one(cli, small):
     shared = [key for key in coarse if coarse[key] is not None and key in fine]
     assert len(shared) == 63 and len(fine) == 310
     assert all(fine[key] == pytest.approx(coarse[key], abs=1e-4) for key in shared)  # 0.30000000000000004, 0.3
-
-
-@pytest.mark.parametrize("size", [(400, 300), (35, 31)])
-def test_areas_are_those_of_the_masks(size):
-    """The one pass over a map counts what cutting it at each threshold would."""
-    rng = np.random.default_rng(0)
-    values = np.maximum(np.cumsum(rng.standard_normal((30, 30)), 1), 0).astype(np.float32)
-    truth = Mask.from_array(rng.random(size) < 0.3)
-    surface = Surface(values, size)
-    grid = choosing.grid_values(0, 1, 0.05)
-    both, predicted = areas_of_cuts(surface, truth, grid)
-    for k, threshold in enumerate(grid):
-        mask = Mask(size, surface.transitions(level_above(threshold, surface.minimum, surface.maximum)))
-        assert (both[k], predicted[k]) == (intersection(mask, truth), mask.area)
-    assert predicted[0] == (surface.dense() > surface.minimum).sum() and predicted[-1] == 0
 
 
 def test_counts_of_levels_are_those_of_the_pixels():
@@ -321,24 +281,6 @@ def test_a_sensitivity_by_hand(cli, target, threshold, specificity):
     (row,) = rows(cli("chex-tune", "--for", "score", "--sensitivity", target, stdin=scored(*IMAGES)).out)
     assert (row["score_threshold"], row["specificity"]) == (threshold, specificity)
     assert row["sensitivity"] >= target and row["metric"] == "sensitivity"
-
-
-def test_operating_points_of_replicates_are_those_of_their_images():
-    """Counting each image as often as it was drawn gives what tuning on the drawn images themselves gives."""
-    rng = np.random.default_rng(0)
-    scores = np.sort(rng.choice(np.linspace(0, 1, 15), 40))[::-1]
-    positive = rng.random(40) < 0.4
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
-    (drawn,) = bootstrap.draws(40, 50, 3)
-    times = np.stack([np.bincount(d, minlength=40) for d in drawn])
-    for target in (None, 0.8):
-        chosen = choosing._chosen(times, positive, last, target)
-        for k, d in zip(chosen, drawn):
-            points = []
-            for t in scores[last]:
-                sensitivity, specificity = (scores[d] >= t)[positive[d]].mean(), (scores[d] < t)[~positive[d]].mean()
-                points.append(sensitivity + specificity if target is None else float(sensitivity >= target - 1e-12))
-            assert points[k] == pytest.approx(max(points)) and k == np.flatnonzero(np.isclose(points, max(points)))[0]
 
 
 def test_equal_scores_are_one_threshold(cli):
