@@ -28,12 +28,14 @@ from chextools.metrics import scores
 from chextools.models import architectures, checkpoints, inference, weights
 from chextools.plumbing import streams
 from chextools.plumbing.parallel import default_jobs
+from chextools.plumbing.usercode import is_user_code
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.tasks import canonical, hint
-from chextools.training import augment, board, config, labels, optimiser
+from chextools.training import augment, board, config, labels, optimiser, own_code
 from chextools.training.augment import Augmentation
 from chextools.training.folder import RunFolder, better, check_new, is_run
+from chextools.training.own_code import OwnCode
 from chextools.training.pixels import Ahead, Images, Order, check_images
 from chextools.training.ranks import ALONE, Ranks
 
@@ -49,7 +51,9 @@ _CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for t
 class Settings:
     """How to train; the defaults are the study's, but for the rate's fall to 0 and the augmentation.
 
-    arch: torchvision's name. weights: a file of weights or "imagenet". size: side of the images in pixels.
+    arch: torchvision's name; it, augment, loss, optimizer and schedule may be FILE.py:NAME (`training.own_code`), of
+    which augment comes in place of the augmentation. weights: a file of weights or "imagenet". size: side of the
+    images in pixels.
     tasks: to learn; none for all that can be. uncertain, missing: policies, "POLICY" or "TASK=POLICY".
     class_weights: none, or balanced: the positives of a task weigh as much as its negatives.
     lr: the greatest rate. warmup: steps. batch_size: of all processes together. accumulate: batches per step.
@@ -82,6 +86,8 @@ class Settings:
     select: str = "auroc"
     ensemble: int = 3
     augmentation: Augmentation = Augmentation()
+    augment: str | None = None
+    loss: str | None = None
     amp: str | None = None
     channels_last: bool = False
     compile: bool = False
@@ -188,7 +194,9 @@ class Plan:
                 self.ranks,
             )
             if not self.resumed:
-                self.folder.start(config.recorded(self.options))
+                self.folder.start(config.recorded(self.options, run.own.hashes()))
+            else:
+                run.own.check_same(config.code_of(self.options["output"]), self.options["output"])
             yield run
         finally:
             self.folder.unlock()
@@ -199,7 +207,13 @@ def prepare(options: Mapping, stdin: BinaryIO, ranks: Ranks = ALONE) -> Plan:
     resumed = options["resume"] and is_run(options["output"])
     if not resumed:
         check_new(options["output"])
-    architectures.check_name(options["arch"])
+    own_code.check_files(options)
+    if not is_user_code(options["arch"]):
+        architectures.check_name(options["arch"])
+    elif options["weights"] == "imagenet":
+        raise InputError(f"--weights imagenet has none for {options['arch']}; a file may")
+    if options["loss"] and options["class_weights"] != "none":
+        raise InputError("--class-weights is of the loss that comes with chex-train; --loss has its own")
     if options["tensorboard"] and not board.available():
         raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
     if options["weights"] not in (None, "imagenet"):
@@ -247,6 +261,9 @@ class Run:
                 f"--batch-size {settings.batch_size} leaves nothing to do for some of {ranks.count} "
                 "processes, which share each batch"
             )
+        self.own = OwnCode.load(vars(settings))
+        if settings.loss and labelling.multiclass.any():
+            raise InputError("--loss takes one logit a task: not with --uncertain multiclass")
         ranks.join(self.device)
         ranks.agree(
             (settings, folder.path.absolute().name, self.device.type),
@@ -269,7 +286,9 @@ class Run:
         self.positive, self.usable = labels.certain(valid_codes, labelling)
         balanced = settings.class_weights == "balanced"
         importance = labels.class_weights(codes, labelling) if balanced else np.ones((len(labelling.tasks), 3))
-        self.loss = optimiser.Loss(labelling.multiclass, importance.astype(np.float32), self.device)
+        self.loss: Callable = optimiser.Loss(labelling.multiclass, importance.astype(np.float32), self.device)
+        if code := self.own.get("loss"):
+            self.loss = own_code.OwnLoss(code)
 
         self.step, self.rows, self.ranked, self.stale, self.finished = 0, [], [], 0, False
         self.failure: InputError | None = None  # of this process
@@ -374,14 +393,29 @@ class Run:
         outputs = checkpoints.output_names(self.labelling.tasks, self.labelling.policy)
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
-            self.model = architectures.build(settings.arch, len(outputs), settings.size)
+            code = self.own.get("arch")
+            self.model = (
+                own_code.build(code, len(outputs))
+                if code
+                else architectures.build(settings.arch, len(outputs), settings.size)
+            )
         if settings.weights and state is None:
             weights.load(self.model, settings.weights, settings.arch, outputs)
-        self._try()
+        if code is None:
+            self._try()
+        own_code.try_on_zeros(self.own, self.model, self.loss, settings.size, len(outputs), settings.lr, self.steps)
+        if code:  # that it can be traced is seen now, not at the first checkpoint
+            checkpoints.program(self._checkpoint({}))
         self._describe()
         memory = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=memory)
-        self.optimizer = optimiser.make(settings.optimizer, self.model.parameters(), settings.lr, settings.weight_decay)
+        if code := self.own.get("optimizer"):
+            self.optimizer = own_code.make_optimizer(code, self.model.parameters(), settings.lr)
+        else:
+            self.optimizer = optimiser.make(
+                settings.optimizer, self.model.parameters(), settings.lr, settings.weight_decay
+            )
+        self.greatest = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler("cuda") if settings.amp == "fp16" else None
         self.loss_sum = torch.zeros((), device=self.device)
         self.loss_count = 0
@@ -448,9 +482,9 @@ class Run:
         seed = settings.seed * (1 << 31) + self.step
         torch.manual_seed(seed)
         self.network.train()
-        rate = settings.lr * optimiser.rate(settings.schedule, self.step, self.steps, settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._rate()
+        for group, greatest in zip(self.optimizer.param_groups, self.greatest):
+            group["lr"] = greatest * rate
         weight = self.weight[rows]
         labels_seen = max(float(weight.sum()), 1.0)
         try:
@@ -492,6 +526,13 @@ class Run:
             ) from None
         self.loss_count += 1
 
+    def _rate(self) -> float:
+        """What the learning rates are multiplied with in this step."""
+        warmup = self.settings.warmup
+        if (code := self.own.get("schedule")) and self.step >= warmup:
+            return own_code.rate(code, self.step - warmup, self.steps - warmup)
+        return optimiser.rate(self.settings.schedule, self.step, self.steps, warmup)
+
     def _update(self) -> None:
         import torch
 
@@ -521,8 +562,11 @@ class Run:
         """The network's input; augmented where there is a seed, as rows `mine` of a batch."""
         import torch
 
+        code = self.own.get("augment") if seed is not None else None
+        if code:
+            pixels = own_code.augmented(code, pixels, seed % (1 << 63), mine.start if mine else 0)
         moved = self._there(torch.from_numpy(pixels))
-        if seed is not None:
+        if seed is not None and not code:
             moved = augment.apply(moved, self.settings.augmentation, seed % (1 << 63), mine, batch)
         images = inference.normalise(moved, checkpoints.MEAN, checkpoints.STD)
         return images.to(memory_format=torch.channels_last) if self.settings.channels_last else images
@@ -631,6 +675,7 @@ class Run:
             missing=dict(self.labelling.missing),
             versions=checkpoints.versions(),
             step=self.step,
+            source={"code": self.own.hashes()} if self.own.by_role else {},
             metrics=records.finite(metrics),
         )
 

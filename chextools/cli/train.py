@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -46,9 +45,35 @@ def number(name: str, kind: click.ParamType, help: str, default: object = None, 
     )
 
 
-def choice(name: str, choices: Sequence[str], help: str, default: str | None = None) -> options.Decorator:
-    kind = click.Choice(choices)
-    return click.option(name, type=kind, default=default, show_default=default is not None, help=help)
+def choice(
+    name: str, choices: Sequence[str] | click.Choice, help: str, default: str | None = None
+) -> options.Decorator:
+    own = isinstance(choices, OwnOr)
+    kind = choices if isinstance(choices, click.Choice) else click.Choice(choices)
+    metavar = f"[{'|'.join(kind.choices)}|FILE.py:NAME]" if own else None
+    return click.option(name, type=kind, default=default, show_default=default is not None, metavar=metavar, help=help)
+
+
+class OwnOr(click.Choice):
+    """One of the choices, or FILE.py:NAME."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        from chextools.plumbing.usercode import is_user_code
+
+        return value if is_user_code(str(value)) else super().convert(value, param, ctx)
+
+
+class Own(click.ParamType):
+    """FILE.py:NAME."""
+
+    name = "FILE.py:NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from chextools.plumbing.usercode import is_user_code
+
+        if not is_user_code(str(value)):
+            self.fail(f"{value!r} is not FILE.py:NAME.", param, ctx)
+        return str(value)
 
 
 POSITIVE, COUNT = click.FloatRange(0, min_open=True), click.IntRange(1)
@@ -66,7 +91,8 @@ SHARE = click.FloatRange(0, 1)
     show_default=True,
     metavar="NAME",
     shell_complete=completion.arch,
-    help="Any classification model of torchvision, or timm/NAME.",
+    help="Any classification model of torchvision, timm/NAME, or FILE.py:NAME, your own function of the number of "
+    "outputs.",
 )
 @click.option(
     "--weights",
@@ -90,10 +116,11 @@ SHARE = click.FloatRange(0, 1)
     "ignore; may be repeated. [default: negative for CheXpert's tasks, else ignore]",
 )
 @choice("--class-weights", CLASS_WEIGHTS, "Whether a task's positives weigh as much as its negatives.", "none")
-@choice("--optimizer", OPTIMISERS, "Optimiser.", "adam")
+@click.option("--loss", type=Own(), help="Your own loss. [default: cross-entropy]")
+@choice("--optimizer", OwnOr(OPTIMISERS), "Optimiser, or your own.", "adam")
 @number("--lr", POSITIVE, "Learning rate.", 1e-4)
 @number("--weight-decay", click.FloatRange(0), "Weight decay. [default: 0.01 for adamw, else 0]")
-@choice("--schedule", SCHEDULES, "How the rate falls; step: to a tenth after each third.", "cosine")
+@choice("--schedule", OwnOr(SCHEDULES), "How the rate falls; step: to a tenth after each third.", "cosine")
 @number("--warmup", click.IntRange(0), "Steps in which the rate rises from 0.", 0)
 @number("--batch-size", COUNT, "Images per batch.", 16)
 @number("--accumulate", COUNT, "Batches per step.", 1)
@@ -113,6 +140,7 @@ SHARE = click.FloatRange(0, 1)
     "auroc, auprc, brier or loss, of a task or the mean over tasks; a task alone is its auroc.",
 )
 @number("--ensemble", COUNT, "Checkpoints per task in ensemble.json.", 3)
+@click.option("--augment", type=Own(), help="Your own changes of each image, in place of those below.")
 @number("--rotate", click.FloatRange(0, 180), "Rotate images by up to N degrees.", 5.0)
 @number("--shift", SHARE, "Shift images by up to this share of their side.", 0.03)
 @number("--scale", click.FloatRange(0, 0.9), "Scale images by up to this share.", 0.05)

@@ -12,6 +12,7 @@ from chextools.training.folder import CONFIG, is_run, read_config
 
 # Options that are not replayed by --config: where a run is, and how this part of it is run
 OF_THIS_RUN = {"output", "resume", "config", "max_time"}
+CODE = "code"  # beside the options: FILE.py:NAME and its SHA-256, by what it is
 # Options that may differ when a run is resumed: they change no weights
 FREE = OF_THIS_RUN | {"jobs", "device", "tensorboard"}
 
@@ -26,6 +27,8 @@ def replayed(values: Mapping, given: Collection[str], parse: Callable[[str, obje
     resumed = values["resume"] and values["output"] and is_run(values["output"])
     path = str(Path(values["output"], CONFIG)) if resumed else values["config"]
     for name, value in (read_config(path) if path else {}).items():
+        if name == CODE:
+            continue
         if name in OF_THIS_RUN:
             raise InputError(f"{path}: {name!r} belongs on the command line")
         if name not in values:
@@ -46,9 +49,16 @@ def replayed(values: Mapping, given: Collection[str], parse: Callable[[str, obje
     return {name: _plain(value) for name, value in values.items()}
 
 
-def recorded(values: Mapping) -> dict:
-    """What of the options a config.json holds."""
-    return {name: value for name, value in values.items() if name not in OF_THIS_RUN}
+def recorded(values: Mapping, code: Mapping[str, str]) -> dict:
+    """What a config.json holds: options, and of which files the user's own code is."""
+    found = {name: value for name, value in values.items() if name not in OF_THIS_RUN}
+    return found | ({CODE: dict(code)} if code else {})
+
+
+def code_of(run: str) -> dict:
+    """What the config.json of a run says of the user's own code."""
+    found = read_config(str(Path(run, CONFIG))).get(CODE)
+    return found if isinstance(found, dict) else {}
 
 
 def settings(values: Mapping, kind: type):
