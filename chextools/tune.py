@@ -21,7 +21,7 @@ from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.surface import surface_of
 from chextools.inputs.inputs import read_some
-from chextools.inputs.truth import Truth, TruthSettings, mask_of, read_truth, size_of
+from chextools.inputs.truth import Truth, TruthSettings, frame_of, mask_of, read_truth, size_of
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import bootstrap, overlap
 from chextools.metrics.choosing import first_best, grid_values, operating_points
@@ -247,7 +247,7 @@ def _scores(record: dict, truth: dict | None, has_truth: bool, settings: TuningS
         try:
             score = records.number(scores[task], "scores")
             if has_truth:
-                true = mask_of(truth, task, size_of(record))
+                true = mask_of(truth, task, frame_of(truth, size_of(record)))
                 scored[task] = score, true is not None and true.area > 0
             elif (label := _checked_label((labels or {}).get(task))) != -1:
                 scored[task] = score, None if label is None else label == 1

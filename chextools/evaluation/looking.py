@@ -11,8 +11,8 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.evaluation.settings import EvaluationSettings
-from chextools.inputs.truth import Truth, masks_of, size_of
-from chextools.masks.drawing import KEY, Drawing
+from chextools.inputs.truth import Truth, frame_of, masks_of, size_of
+from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
@@ -166,9 +166,8 @@ def _size_of(record: dict | None, truth: dict | None) -> tuple[int, int] | None:
 
     Of what was not predicted, and is drawn on an image of unknown size, as small a one as can be.
     """
-    if record is None and truth is not None and isinstance(truth.get(KEY), Drawing):
-        drawing = truth[KEY]
-        return None if drawing.size or drawing.target else drawing.least_size
+    if record is None:
+        return frame_of(truth, None)
     found = size_of(record)
     if found is None and record is not None and "heatmap" in record and truth is not None and KEY in truth:
         from chextools.heatmaps.reading import heatmaps_of

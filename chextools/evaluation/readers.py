@@ -101,9 +101,8 @@ def _left_out(masks: Sequence[Mask], rule: str) -> Iterator[tuple[Mask, Mask]]:
 
 def _means(pairs: Sequence[tuple[Mask, Mask]], slice_: str) -> np.ndarray:
     """Means of IoU, Dice and hit over pairs of masks, seen and true; NaN where all are undefined."""
-    areas = np.array([(intersection(a, b), a.area, b.area) for a, b in pairs], np.float64).T
+    both, seen, true = np.array([(intersection(a, b), a.area, b.area) for a, b in pairs], np.float64).T
     found = [hit for a, b in pairs for hit in (agreement.hits([a], b) if b.bounds.size else [np.nan])]
-    both, seen, true = areas
     values = np.array([overlap.iou(both, seen, true, slice_), overlap.dice(both, seen, true, slice_), found])
     return bootstrap.nanmean(values, axis=1)
 

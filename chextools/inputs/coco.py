@@ -95,13 +95,13 @@ def _unknown(key: object, known: dict) -> bool:
 def _record(image: dict, annotations: list[dict], names: dict[object, str]) -> tuple[dict, int, int]:
     """An image's record; how many annotations are boxes alone; how many shapes reach outside."""
     path = image.get("file_name")
-    identifier = image.get("record") or (drawn.id_of_image(path) if isinstance(path, str) else path)
-    record = {"id": identifier, "size": [image.get("height"), image.get("width")]}
+    identifier = image.get("record") or drawn.id_of_image(path)
+    sides: list = [image.get("height"), image.get("width")]
     tasks = tuple(dict.fromkeys(names.values()))
     try:
-        size = check_size(record["size"])
+        size = check_size(sides)
     except InputError as error:
-        return record | {"failed": {task: str(error) for task in tasks}}, 0, 0
+        return {"id": identifier, "failed": {task: str(error) for task in tasks}}, 0, 0
     shapes: dict[str, list[Shape]] = {}
     failed: dict[str, str] = {}
     boxes = clipped = 0
@@ -118,7 +118,7 @@ def _record(image: dict, annotations: list[dict], names: dict[object, str]) -> t
         boxes += is_box
         shapes.setdefault(task, []).append(parts[0] if is_box else Painted(mask))
     drawing = Drawing(readers={ALONE: shapes}, size=size, tasks=tasks)
-    return drawn.with_masks(drawn.record_of(identifier, drawing, failed=failed)), boxes, clipped
+    return drawn.with_masks(drawn.record_of(str(identifier), drawing, failed=failed)), boxes, clipped
 
 
 def _shapes(annotation: dict, size: tuple[int, int]) -> list[Shape]:
@@ -150,7 +150,9 @@ def document_of(found: Iterable[dict]) -> dict:
     No annotation is a crowd: COCOeval, detectron2 and mmdetection leave crowds out. An image's number comes from its id
     alone, and a category's, of CheXpert's tasks, from its name, so that results of other runs fit (`results_of`).
     """
-    images, annotations, categories = [], [], {}
+    images: list[dict] = []
+    annotations: list[dict] = []
+    categories: dict[str, int] = {}
     for record in found:
         height, width = record["size"]
         name = record.get("image") or record["id"]

@@ -69,7 +69,8 @@ def _polygon(part: Element, _: tuple[int, int]) -> Shape:
 
 
 def _ellipse(part: Element, _: tuple[int, int]) -> Shape:
-    return Ellipse.of(*(part.get(key) for key in ("cx", "cy", "rx", "ry")), part.get("rotation") or 0)
+    x, y, across, down = (part.get(key) for key in ("cx", "cy", "rx", "ry"))
+    return Ellipse.of(x, y, across, down, part.get("rotation") or 0)
 
 
 def _mask(part: Element, size: tuple[int, int]) -> Shape:

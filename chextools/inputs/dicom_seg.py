@@ -15,11 +15,12 @@ from chextools.inputs.drawn import Images
 from chextools.masks.drawing import ALONE
 from chextools.masks.mask import Mask
 from chextools.masks.shapes import Painted
-from chextools.records.sizes import MAX_PIXELS, check_size
+from chextools.records.sizes import check_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_MOST = 2**28  # pixels of all frames
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # its storage, and as a label map
 
 
@@ -37,9 +38,13 @@ def records_of(path: str) -> Iterator[dict]:
     """The record of the X-ray that a Segmentation is of. Raises InputError for one that cannot be read."""
     try:
         import pydicom
+        from pydicom.filereader import read_file_meta_info
+        from pydicom.uid import DeflatedExplicitVRLittleEndian
     except ModuleNotFoundError:
         raise MissingExtra("DICOM Segmentation needs pydicom: pip install 'chextools[dicom]'") from None
     try:
+        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            raise InputError("a deflated data set, which may unpack to any size")
         dataset = pydicom.dcmread(path)
         yield from _records(dataset, path)
     except InputError:
@@ -53,7 +58,7 @@ def records_of(path: str) -> Iterator[dict]:
 def _records(dataset: Dataset, path: str) -> Iterator[dict]:
     size = check_size((int(dataset.Rows), int(dataset.Columns)))
     count = int(dataset.get("NumberOfFrames", 1) or 1)
-    if count * size[0] * size[1] > 4 * MAX_PIXELS:
+    if count * size[0] * size[1] > _MOST:
         raise InputError(f"{count} frames of {size[0]} x {size[1]} are more than anybody draws on an X-ray")
     names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.SegmentSequence}
     frames = dataset.pixel_array.reshape(-1, *size)

@@ -13,7 +13,7 @@ from chextools.errors import InputError
 from chextools.masks.consensus import agreed
 from chextools.masks.drawing import ALONE, KEY, Drawing, kind_of
 from chextools.masks.mask import Mask
-from chextools.masks.shapes import Painted, Polygon, Shape, outside
+from chextools.masks.shapes import Painted, Polygon, Shape, finite, outside
 from chextools.records import records
 from chextools.records.ids import id_of_path
 from chextools.records.records import Failure
@@ -165,10 +165,7 @@ def size_in(row: Row) -> tuple[int, int] | None:
     """The image's size where a row says it; "" is none."""
     for down, across in (("height", "width"), ("image_height", "image_width"), ("dim0", "dim1"), ("rows", "columns")):
         if row.get(down) and row.get(across):  # blank says nothing
-            try:
-                height, width = (float(row[column]) for column in (down, across))
-            except ValueError:
-                height = width = 0.5
+            height, width = finite(row[down]), finite(row[across])
             if height != int(height) or width != int(width):
                 raise InputError(f"the size {row[down]} x {row[across]} is no number of pixels")
             return check_size((int(height), int(width)))
@@ -191,6 +188,7 @@ class Images:
     ):
         self.name, self.size, self.is_assumed, self.renamed = name, size, is_assumed, renamed or {}
         self.where = ""
+        self._seen: set[tuple] = set()
         self._readers: dict[str, dict[str, dict[str, list[Shape]]]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._failed: dict[str, dict[str, str]] = {}
@@ -223,9 +221,12 @@ class Images:
 
     def add(self, image: str, reader: str, task: str, shape: Shape) -> None:
         """A shape that a reader drew; the same one twice is one."""
-        shapes = self._readers[image].setdefault(str(reader), {}).setdefault(task_of(task, self.renamed), [])
-        if isinstance(shape, Painted) or shape not in shapes:
-            shapes.append(shape)
+        task = task_of(task, self.renamed)
+        if not isinstance(shape, Painted):
+            if (image, reader, task, shape) in self._seen:
+                return
+            self._seen.add((image, reader, task, shape))
+        self._readers[image].setdefault(str(reader), {}).setdefault(task, []).append(shape)
 
     def fail(self, image: str, task: str, reason: str) -> None:
         self._failed.setdefault(image, {}).setdefault(task_of(task, self.renamed), reason)

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from chextools.errors import InputError
 from chextools.inputs import coco, dicom_seg, label_studio, labelme, mask_images, truth_csv, truth_xml, via
@@ -20,7 +21,7 @@ _FILES = (".xml", ".json", ".dcm")
 _MOST_OF_TABLE = 2**16  # bytes
 
 
-def of_document(document: object, name: str) -> Iterator[dict | Failure] | None:
+def of_document(document: Any, name: str) -> Iterator[dict | Failure] | None:
     """Records of one JSON document; None where it is none of another tool."""
     if labelme.is_labelme(document):
         return labelme.records_of(document, name)

@@ -99,7 +99,8 @@ def _add_result(images: Images, image: str, reader: str, result: object, where: 
     kind, value = str(result["type"]).lower(), result.get("value")
     if not isinstance(value, dict):
         raise InputError("no value")
-    size = check_size((result.get("original_height"), result.get("original_width")))
+    sides: list = [result.get("original_height"), result.get("original_width")]
+    size = check_size(sides)
     images.sized(image, size)
     labels = value.get(kind)
     for label in labels if isinstance(labels, list) else []:

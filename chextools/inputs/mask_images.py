@@ -26,7 +26,7 @@ from chextools.errors import InputError
 from chextools.inputs.drawn import Images, id_of_image, task_of
 from chextools.masks.drawing import ALONE
 from chextools.masks.mask import Mask
-from chextools.masks.shapes import Painted
+from chextools.masks.shapes import Painted, check_pixels
 from chextools.records.records import Failure
 from chextools.records.sizes import check_size, shortened
 from chextools.tasks import ALIASES, CHEXPERT
@@ -35,6 +35,7 @@ SUFFIXES = (".png", ".tif", ".tiff")
 _TABLES = (".csv", ".json", ".txt", ".ctbl", ".label", ".labels")
 _STAMP = "chextools mask"
 _PLAIN = " !#$&'()+,-.;=@[]^_`{}~" + "".join(chr(c) for c in range(161, 0x250))
+_BLOCK = 2**20
 _MOST_OF_TABLE = 2**20  # bytes
 _KNOWN = frozenset(
     name.lower()
@@ -98,14 +99,12 @@ def read_mask(path: Path) -> Mask:
 def mask_in(stream: BinaryIO, what: str) -> Mask:
     """The mask of an image in a stream, of two values. Raises InputError where it has more, or is no image."""
     pixels, palette = _pixels(stream, what)
-    values = np.unique(pixels)
+    values = values_in(pixels)
     outside = 0
     if palette is not None:  # black is outside, whatever its place in the palette
-        outside = next((int(v) for v in values if not any(palette[3 * v : 3 * v + 3])), 0)
+        outside = next((v for v in values if not any(palette[3 * v : 3 * v + 3])), 0)
     if len(values) > 2 or (len(values) == 2 and outside not in values):
-        raise InputError(
-            f"{what} holds {len(values)} values, {shortened(values[:5].tolist())}: a mask has two, 0 and one"
-        )
+        raise InputError(f"{what} holds {len(values)} values, {shortened(values[:5])}: a mask has two, 0 and one")
     return Mask.from_array(pixels != outside)
 
 
@@ -115,7 +114,7 @@ def _pixels(stream: BinaryIO, what: str) -> tuple[np.ndarray, Sequence[int] | No
 
     try:
         with Image.open(stream, formats=("PNG", "TIFF")) as image:
-            check_size((image.height, image.width), f"{what}: size")
+            check_pixels(check_size((image.height, image.width), f"{what}: size"))
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError(f"{what} holds {image.n_frames} images")
             palette = image.getpalette("RGB") if image.mode == "P" else None
@@ -131,16 +130,26 @@ def _pixels(stream: BinaryIO, what: str) -> tuple[np.ndarray, Sequence[int] | No
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise InputError(f"{what} holds values that are no numbers")
         return pixels, palette
-    colours = pixels[..., : 1 if mode == "LA" else 3].astype(np.int64)
-    value = np.zeros(pixels.shape[:2], np.int64)
+    colours = pixels[..., : 1 if mode == "LA" else 3]
+    value = np.zeros(pixels.shape[:2], np.uint32)
     for channel in range(colours.shape[2]):
-        value = value * 256 + colours[..., channel]
+        value <<= 8
+        value |= colours[..., channel]
     if mode in ("LA", "RGBA") and not (pixels[..., -1] == 255).all():
         alpha = pixels[..., -1]
         if not colours.any():  # drawn in black on nothing: only the alpha tells
             return alpha, None
         value[alpha == 0] = 0
     return value, None
+
+
+def values_in(pixels: np.ndarray) -> list:
+    """The distinct values, ascending; block by block, as a sorted copy of all would be as large again."""
+    flat = pixels.ravel()
+    found: set = set()
+    for start in range(0, flat.size, _BLOCK):
+        found.update(np.unique(flat[start : start + _BLOCK]).tolist())
+    return sorted(found)
 
 
 def _named(path: PurePath) -> tuple[str, str] | None:
@@ -201,7 +210,7 @@ def _values(path: Path) -> dict[int, str]:
             found = json.loads(text)
         except (ValueError, RecursionError):
             raise InputError(f"{path}: not JSON") from None
-        pairs = list(found.items()) if isinstance(found, Mapping) else []
+        pairs: list = list(found.items()) if isinstance(found, Mapping) else []
     elif path.suffix.lower() == ".csv":
         pairs = [row[:2] for row in csv.reader(io.StringIO(text)) if len(row) >= 2]
     else:
@@ -234,7 +243,7 @@ def _add_labels(images: Images, name: str, path: Path, values: Mapping[int, str]
             pixels, _ = _pixels(stream, "it")
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
-    there = set(np.unique(pixels).tolist()) - {0}
+    there = set(values_in(pixels)) - {0}
     if unknown := sorted(there - values.keys()):
         raise InputError(f"the value {unknown[0]} is not in the table of values")
     image = images.image(name)

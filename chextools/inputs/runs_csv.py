@@ -49,8 +49,9 @@ def _chexmask(table: Table) -> Iterator[dict | Failure]:
     """Streams, as a row is an image."""
     key = _first(_IDS, table.header) or table.header[0]
     organs = [organ for organ in ORGANS if organ in table.header]
+    images = Images(table.name)
 
-    def add(row: Row, images: Images) -> None:
+    def add(row: Row) -> None:
         size = size_in(row)
         if size is None:
             raise InputError("no Height and Width")
@@ -64,8 +65,8 @@ def _chexmask(table: Table) -> Iterator[dict | Failure]:
                 images.seen(image, ALONE)
 
     for item in table.rows:
-        one = Images(table.name)
-        yield from one.read(table.of([item]), lambda row, one=one: add(row, one))
+        images = Images(table.name)
+        yield from images.read(table.of([item]), add)
 
 
 def _kaggle(table: Table) -> Iterator[dict | Failure]:

@@ -214,6 +214,14 @@ def mask_of(record: dict | None, task: str, size: Size | None = None) -> Mask | 
     return None
 
 
+def frame_of(truth: Mapping | None, size: Size | None) -> Size | None:
+    """A size in which a truth can be drawn when it only matters whether it is there: of the image, else the least."""
+    drawing = (truth or {}).get(KEY)
+    if size is None and isinstance(drawing, Drawing) and not (drawing.size or drawing.target):
+        return drawing.least_size
+    return size
+
+
 def size_of(record: Mapping | None) -> Size | None:
     """The size of a prediction's image, for its truth; None where only its heatmap's file could tell."""
     if record is None:

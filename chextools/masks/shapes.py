@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chextools.errors import InputError
+from chextools.errors import InputError, LimitError
 from chextools.masks.mask import Mask
 from chextools.masks.polygons import coco_outline_to_rle
 from chextools.records.sizes import shortened
@@ -23,6 +23,7 @@ Size = tuple[int, int]
 _SLACK = 0.05  # of the longer side may lie outside
 _LEAST_SLACK = 8.0  # pixels
 _MOST = 2.0**31
+_MOST_PIXELS = 2**26  # 8192 x 8192, where every pixel has to be looked at: a few bytes of runs may claim more
 _ELLIPSE_POINTS = 180
 
 
@@ -156,6 +157,7 @@ class Painted:
             return self.mask_
         if self.image is None:
             raise InputError(f"a mask of {_said(self.mask_.size)} in an image of {_said(size)}")
+        check_pixels(size)
         canvas = np.zeros(size, bool)
         top, left = max(0, self.y), max(0, self.x)
         pixels = self.mask_.to_array()[top - self.y :, left - self.x :]
@@ -170,6 +172,8 @@ class Painted:
         mask = self.in_image(own)
         if own == size:
             return mask
+        check_pixels(own)
+        check_pixels(size)
         rows, columns = (((np.arange(n) + 0.5) * (m / n)).astype(np.int64) for n, m in zip(size, own))
         return Mask.from_array(mask.to_array()[rows][:, columns])
 
@@ -246,6 +250,7 @@ def mask_of_runs(text: str, size: Size, form: str) -> Mask:
 
 def rows_mask(starts: np.ndarray, ends: np.ndarray, size: Size) -> Mask:
     """The mask of runs that go row by row from the top, apart: int64 [n], y * width + x."""
+    check_pixels(size)
     steps = np.zeros(size[0] * size[1] + 1, np.int8)
     np.add.at(steps, starts, 1)
     np.add.at(steps, ends, -1)
@@ -272,6 +277,12 @@ def runs_of(text: str, form: str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"runs of {covered} pixels overlap or go back, so that their area is another")
     kept = lengths > 0
     return starts[kept], lengths[kept]
+
+
+def check_pixels(size: Size) -> None:
+    """Raise LimitError for an image with more pixels than any X-ray has, before each is held in memory."""
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise LimitError(f"{_said(size)} is more than {_MOST_PIXELS} pixels")
 
 
 def text_of_runs(mask: Mask) -> str:
@@ -301,6 +312,7 @@ def _pixels(low: float, high: float, side: int) -> tuple[int, int]:
 
 
 def _cropped(mask: Mask, top: int, left: int, size: Size) -> Mask:
+    check_pixels(mask.size)
     return Mask.from_array(mask.to_array()[top : top + size[0], left : left + size[1]])
 
 
