@@ -19,6 +19,7 @@ from chextools.heatmaps.sampling import Axis, axis_of, cells_of, fma, lerp
 from chextools.heatmaps.smoothing import box_filter
 
 _PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
+_EVALUATED = 1 << 22  # pixels evaluated one by one at once, at most: 64 bytes for each
 _NARROW = 6  # nodes that a patch is wide at most: a level crosses few columns of a wide one
 _ROUNDING = np.float32(2.0**-20)  # of the largest value: above all roundings of the recipe (6 x 2^-24) and of our own
 
@@ -199,7 +200,7 @@ class Surface:
         i, j = np.divmod(np.flatnonzero(bound >= least), len(x.count))
         sampled = (y.count[i] > 0) & (x.count[j] > 0)
         i, j = i[sampled], j[sampled]
-        if not 0 < len(i) * y.most * x.most <= self.size[0] * self.size[1] // 8:
+        if not 0 < len(i) * y.most * x.most <= min(self.size[0] * self.size[1] // 8, _EVALUATED):
             return None
         rows = y.first[i][:, None] + np.minimum(np.arange(y.most), y.count[i][:, None] - 1)
         columns = x.first[j][:, None] + np.minimum(np.arange(x.most), x.count[j][:, None] - 1)
@@ -327,7 +328,7 @@ class Surface:
         None where too many pixels would have to be evaluated.
         """
         _, y, x, _ = self._patches
-        if np.count_nonzero(odd) * y.most + len(p) > self.size[0] * self.size[1] // 8:
+        if np.count_nonzero(odd) * y.most + len(p) > min(self.size[0] * self.size[1] // 8, _EVALUATED):
             return None
         i, j = np.divmod(cells, len(x.count))
         column, begin, rows = x.first[j] + p, y.first[i], y.count[i]

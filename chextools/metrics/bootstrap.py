@@ -44,13 +44,11 @@ def means(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarra
         totals = sums(np.concatenate([values, defined], axis=1), replicates, seed, groups)
         total, count = np.split(totals, 2, axis=1)
         return _divide(total, count)
-    result = np.full((replicates, table.shape[1]), np.nan)
-    start = 0
-    for rows in draws(len(table), replicates, seed) if len(table) else ():
-        block = slice(start, start := start + len(rows))
-        for k in range(table.shape[1]):  # a contiguous sum per replicate has the study's rounding
-            result[block, k] = _divide(values[:, k][rows].sum(axis=1), defined[:, k][rows].sum(axis=1))
-    return result
+    total = _column_sums(values, replicates, seed)
+    everywhere = defined.all(axis=0)
+    count = np.full(total.shape, len(table), np.int64)
+    count[:, ~everywhere] = _column_sums(defined[:, ~everywhere], replicates, seed)
+    return _divide(total, count)
 
 
 def sums(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
@@ -58,12 +56,23 @@ def sums(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray
     if groups is not None:
         number, n = groups
         table = np.stack([np.bincount(number, column, n) for column in table.T], axis=1) if n else table
-    result = np.zeros((replicates, table.shape[1]))
+    return _column_sums(table, replicates, seed)
+
+
+def _column_sums(table: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+    """Sums of each replicate's rows, [replicates, K], of a table [n, K]: of floats as floats, of bool as int64.
+
+    A sum per column and replicate, over values that lie side by side, has the study's rounding.
+    """
+    result = np.zeros((replicates, table.shape[1]), np.int64 if table.dtype == bool else np.float64)
+    columns = np.ascontiguousarray(table.T)
     start = 0
-    for rows in draws(len(table), replicates, seed) if len(table) else ():
+    for rows in draws(len(table), replicates, seed) if columns.size else ():
         block = slice(start, start := start + len(rows))
-        for k in range(table.shape[1]):
-            result[block, k] = table[:, k][rows].sum(axis=1)
+        drawn = np.empty(rows.shape, table.dtype)
+        for k, column in enumerate(columns):
+            np.take(column, rows, out=drawn, mode="clip")  # no row is outside: to clip is cheaper than to check
+            result[block, k] = [np.count_nonzero(row) for row in drawn] if table.dtype == bool else drawn.sum(axis=1)
     return result
 
 
