@@ -105,9 +105,8 @@ def _measured(items: Iterable[Located | Failure], truth: Truth, names: Sequence[
         for identifier in missing:
             yield Located(f"truth: {identifier}", {"id": identifier}), truth.records[identifier]
         if len(strangers) == len(ids):
-            raise InputError(
-                f"no annotated CXR ({strangers[0]}, ...) is in the truth ({missing[0]}, ...){near_miss(strangers, missing)}"
-            )
+            near = near_miss(strangers, missing)
+            raise InputError(f"no annotated CXR ({strangers[0]}, ...) is in the truth ({missing[0]}, ...){near}")
         if strangers:
             log.warning("annotated but not in the truth, left out: %s", few(strangers, missing))
         if missing:

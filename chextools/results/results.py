@@ -48,9 +48,8 @@ def join(left: Iterable[str], left_name: str, right: Iterable[str], right_name: 
     left, right = sorted(set(left)), sorted(set(right))
     both = sorted(set(left).intersection(right))
     if not both:
-        raise InputError(
-            f"no id is both in {left_name} ({left[0]}, ...) and in {right_name} ({right[0]}, ...){near_miss(left, right)}"
-        )
+        near = near_miss(left, right)
+        raise InputError(f"no id is both in {left_name} ({left[0]}, ...) and in {right_name} ({right[0]}, ...){near}")
     for these, those, here, there in ((left, right, left_name, right_name), (right, left, right_name, left_name)):
         alone = sorted(set(these).difference(those))
         if alone:
