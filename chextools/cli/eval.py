@@ -53,6 +53,23 @@ COLUMNS = (
 )
 
 
+class Spacing(click.ParamType):
+    """A pixel's side in mm, or the word record."""
+
+    name = "MM|record"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        if value == "record":
+            return "record"
+        try:
+            side = float(str(value))
+        except ValueError:
+            side = 0.0
+        if not 0 < side < 1e3:
+            self.fail(f"{value!r} is neither a pixel's side in mm nor record.", param, ctx)
+        return side
+
+
 @base.command("chex-eval", EXAMPLE)
 @options.inputs("[PRED]...")
 @click.option(
@@ -98,6 +115,12 @@ COLUMNS = (
     show_default=True,
     metavar="PIXELS",
     help="How far boundaries may be apart that count as one, for nsd.",
+)
+@click.option(
+    "--spacing",
+    type=Spacing(),
+    help="Measure distances, and --nsd-tolerance, in mm: the side of a pixel, or what each record's spacing says. "
+    "[default: in pixels]",
 )
 @click.option(
     "--lesion-overlap",

@@ -178,6 +178,8 @@ class _Kind:
             extras |= {"positives": silent["positives"]} if metric.is_distance else silent
         told = {"slice": self.settings.slice} if self.of_masks else {}
         told |= {option: getattr(self.settings, option) for option in metric.options}
+        if "spacing" in told:
+            told["unit"] = "mm" if told["spacing"] else "px"
         self._tabulate(name, chosen, values, extras, {k: v for k, v in told.items() if v}, result)
         _explain(result.summary[-len(self.names) - 1 :], (truth > 0).sum(axis=0), metric, self.names)
 

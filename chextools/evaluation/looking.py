@@ -140,6 +140,7 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
         failed_looks,
     )
     _measure_looks(row, record, {k: trues[task] for k, task in enumerate(names) if task in trues}, settings, places)
+    spacing = _spacing_of(record, truth, settings)
     for k, task in enumerate(names):
         if task in failed:
             continue
@@ -157,7 +158,7 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
         row.lacks_mask[k] = mask is None
         if true is not None or mask is not None:
             empty = Mask.empty(size)
-            _measure_mask(row, k, mask or empty, true or empty, settings, places)
+            _measure_mask(row, k, mask or empty, true or empty, settings, places, spacing)
     return row
 
 
@@ -177,7 +178,13 @@ def _size_of(record: dict | None, truth: dict | None) -> tuple[int, int] | None:
 
 
 def _measure_mask(
-    row: Looked, k: int, mask: Mask, true: Mask, settings: EvaluationSettings, places: Mapping[str, slice]
+    row: Looked,
+    k: int,
+    mask: Mask,
+    true: Mask,
+    settings: EvaluationSettings,
+    places: Mapping[str, slice],
+    spacing: tuple[float, float],
 ) -> None:
     """The metrics of masks that areas do not say."""
     if not true.area and not (mask.area and settings.slice == "full"):
@@ -188,7 +195,22 @@ def _measure_mask(
         if metric.looks_at == MASKS and metric.function:
             if metric.floor and disc is None:
                 disc = overlap.centred_disc(mask.size, mask.area)
-            row.measured[place, k] = _value(metric, settings, mask, true, disc)
+            row.measured[place, k] = _value(metric, settings, mask, true, disc, spacing=spacing)
+
+
+def _spacing_of(record: dict | None, truth: dict | None, settings: EvaluationSettings) -> tuple[float, float]:
+    """Height and width of a pixel in the unit of distances. Raises InputError where a record does not say its own."""
+    if settings.spacing is None or record is None:
+        return 1.0, 1.0
+    if isinstance(settings.spacing, (int, float)):
+        return float(settings.spacing), float(settings.spacing)
+    found = record.get("spacing") or (truth or {}).get("spacing")
+    if not isinstance(found, list) or len(found) != 2:
+        raise InputError('no "spacing", [height, width] of a pixel, to measure in mm by')
+    height, width = (records.number(value, "spacing") for value in found)
+    if not (0 < height < np.inf and 0 < width < np.inf):
+        raise InputError(f'"spacing" is {found}; a pixel has a height and a width')
+    return height, width
 
 
 def _measure_looks(
@@ -226,11 +248,16 @@ def _measure_looks(
 
 
 def _value(
-    metric: Metric, settings: EvaluationSettings, seen: object, true: Mask, centre: Mask | Surface | None = None
+    metric: Metric,
+    settings: EvaluationSettings,
+    seen: object,
+    true: Mask,
+    centre: Mask | Surface | None = None,
+    **known: object,
 ) -> object:
     """The numbers of a metric, its extras and, where it has a floor, those of what looks at the centre."""
     function = metric.load()
-    options = {name: getattr(settings, name) for name in metric.options}
+    options = {name: known.get(name, getattr(settings, name)) for name in metric.options}
     value = function(seen, true, **options)
     if not metric.floor:
         return value

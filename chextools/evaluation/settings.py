@@ -24,6 +24,8 @@ class EvaluationSettings:
         either is not ("full").
     sign: which evidence of a signed heatmap counts (`signs.SIGNS`); None for what the record or heatmap says.
     tolerance, tolerance_size: of hits, see `pointing.hit`. nsd_tolerance: of boundaries, see `boundaries.nsd`.
+    spacing: the side of a pixel in mm, for distances in mm; "record" for each record's own "spacing", [height, width]
+        of a pixel in mm; None for distances in pixels.
     lesion_overlap, lesion_rule: what finds a lesion, see `lesions.lesion_recall`.
     uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".
     missing: what blank labels count as, for metrics of scores: "negative" or "ignore"; None for `tasks.blank_means`.
@@ -44,6 +46,7 @@ class EvaluationSettings:
     tolerance: float = 0.0
     tolerance_size: int | None = None
     nsd_tolerance: float = 2.0
+    spacing: float | str | None = None
     lesion_overlap: float = 0.1
     lesion_rule: str = "iou"
     uncertain: str = "ignore"

@@ -79,9 +79,9 @@ LOCALISATION: Mapping[str, Metric] = {
     "pixel-auprc": Metric(looks_at=HEATMAPS, function="ranking:pixel_auprc", chance="share"),
     "best-iou": Metric(looks_at=HEATMAPS, function="ranking:best_iou", extras=("area", "area_chance"), chance="share"),
     "dice": Metric(looks_at=MASKS),
-    "hd95": Metric(looks_at=MASKS, function="boundaries:hd95", floor=True, is_distance=True),
-    "assd": Metric(looks_at=MASKS, function="boundaries:assd", floor=True, is_distance=True),
-    "nsd": Metric(looks_at=MASKS, function="boundaries:nsd", options=("nsd_tolerance",), floor=True),
+    "hd95": Metric(looks_at=MASKS, function="boundaries:hd95", options=("spacing",), floor=True, is_distance=True),
+    "assd": Metric(looks_at=MASKS, function="boundaries:assd", options=("spacing",), floor=True, is_distance=True),
+    "nsd": Metric(looks_at=MASKS, function="boundaries:nsd", options=("nsd_tolerance", "spacing"), floor=True),
     "lesion-recall": Metric(
         looks_at=MASKS, function="lesions:lesion_recall", options=("lesion_overlap", "lesion_rule"), floor=True
     ),

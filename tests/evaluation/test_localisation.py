@@ -106,6 +106,22 @@ def test_a_tolerance_forgives_a_near_miss(world):
     assert world({"p": (near, None)}, metrics=("hit",), tolerance=3, tolerance_size=120)["hit"]["observed"] == 0
 
 
+def test_distances_in_mm(world, cli, tmp_path):
+    moved = np.roll(TRUTH, 4, axis=0)  # down by four rows
+    by_pixel, by_mm = (world({"p": (None, moved)}, metrics=("hd95", "nsd"), spacing=s) for s in (None, 0.5))
+    assert (by_pixel["hd95"]["mean"], by_pixel["hd95"]["unit"]) == (4, "px")
+    assert (by_mm["hd95"]["mean"], by_mm["hd95"]["unit"], by_mm["hd95"]["spacing"]) == (2, "mm", 0.5)
+    assert by_mm["nsd"]["mean"] == 1 > by_pixel["nsd"]["mean"]
+    record = json.loads((tmp_path / "records").read_text()) | {"spacing": [0.25, 0.1]}
+    arguments = ("chex-eval", "--truth", tmp_path / "gt.json", "--metric", "hd95", "--spacing", "record")
+    result = cli(*arguments, stdin=json.dumps(record).encode() + b"\n")
+    assert json.loads(result.out.splitlines()[0])["mean"] == 1
+    del record["spacing"]
+    result = cli(*arguments, stdin=json.dumps(record).encode() + b"\n")
+    assert result.code == 1 and 'no "spacing"' in result.err
+    assert cli(*arguments[:-1], "0", stdin=b"").code == 2
+
+
 def test_a_sign_counts(world):
     signed = np.where(TRUTH, -1.0, 0.1)
     energies = [
