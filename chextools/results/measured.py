@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
-from chextools.errors import InputError, quoted
+from chextools.errors import InputError, LimitError, quoted
 from chextools.inputs import inputs
 from chextools.metrics.catalogue import LOCALISATION, PER_IMAGE
 from chextools.plumbing import streams
@@ -15,6 +15,9 @@ from chextools.records.records import Failure, Located
 from chextools.results import study_csv
 
 _UNMEASURED = frozenset(("id", "patient", "scores", "failed"))  # all that chex-eval writes of a CXR not in the truth
+MAX_ROWS = 2**19  # of one input, of which some hundreds of bytes each are kept; the largest public set has 377,110 CXRs
+MAX_NUMBERS = 2**23
+
 _DISTANCES = frozenset(name for name, metric in LOCALISATION.items() if metric.is_distance)
 
 
@@ -27,6 +30,21 @@ def read_measured(
     A record has "id" and "patient" if it is of a CXR, "replicate" if it holds the means of one. Raises InputError where
     the input as a whole cannot be used; a value that its metric cannot have is a failure.
     """
+    return _bounded(_read(source, stdin, metric, need_metric), "stdin" if source == "-" else source)
+
+
+def _bounded(items: Iterator[Located | Failure], name: str) -> Iterator[Located | Failure]:
+    """The items. Raises InputError where they are more, or hold more numbers, than whoever keeps them can keep."""
+    numbers = 0
+    for count, item in enumerate(items, 1):
+        if isinstance(item, Located):
+            numbers += sum(map(len, item.record["values"].values()))
+        if count > MAX_ROWS or numbers > MAX_NUMBERS:
+            raise LimitError(f"{name}: more than {MAX_ROWS} rows or {MAX_NUMBERS} numbers")
+        yield item
+
+
+def _read(source: str, stdin: BinaryIO, metric: str | None, need_metric: bool) -> Iterator[Located | Failure]:
     name = "stdin" if source == "-" else source
     with streams.open_source(source, stdin) as stream:
         if streams.is_json(stream):

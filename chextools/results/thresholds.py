@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from chextools.errors import InputError, quoted
+from chextools.errors import InputError, LimitError, quoted
 from chextools.plumbing import csvtext, jsontext, streams
 from chextools.tasks import canonical
+
+MAX_ROWS = 2**17  # chex-tune --curve writes some hundreds for each task
 
 
 def threshold_of(option: str | float) -> float | dict[str, float] | None:
@@ -79,7 +81,9 @@ def _read_rows(path: str) -> Iterator[tuple[str, Any]]:
 
 def _read_chosen(path: str, what: str, choose: Callable[[list[Row]], tuple[Row, str]]) -> dict[str, float]:
     by_task: dict[str, list[Row]] = {}
-    for where, row in _read_rows(path):
+    for count, (where, row) in enumerate(_read_rows(path)):
+        if count >= MAX_ROWS:
+            raise LimitError(f"{path}: more than {MAX_ROWS} rows")
         if isinstance(row, InputError):
             raise InputError(f"{where}: {row}")
         if not isinstance(row, dict) or not isinstance(row.get("task"), str):

@@ -1,0 +1,266 @@
+"""Text made to hurt, over every reader of text: no traceback, no hang, no gigabytes, nothing written outside.
+
+An attack ends with exit 0 or 1, in short lines on stderr; which of both is for the readers' own tests to say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TRUTH = {f"p{k}": {"img_size": [9, 9], "Edema": [[[1, 1], [5, 1], [5, 5]]]} for k in range(3)}
+MASK = {"size": [9, 9], "counts": "9Q1"}
+MODULES = "segment eval features tune view prep compare regress report".split()
+OUTSIDE = f"/tmp/chextools-outside-{os.getpid()}"
+MEGABYTES = 1024
+SECONDS = 120  # until an answer: a hang
+
+
+def jsonl(*values) -> bytes:
+    return "".join(json.dumps(value) + "\n" for value in values).encode()
+
+
+def record(**more) -> bytes:
+    return jsonl({"id": "p0", **more})
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
+    return opening * depth + "1" + closing * depth
+
+
+# What any reader may be given, and what it is called: the name says CSV where a command tells by it.
+ANYTHING: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "empty": ("x.jsonl", lambda: b""),
+    "blank lines": ("x.jsonl", lambda: b"\n \r\n\t\n" * 1000),
+    "no text": ("x.jsonl", lambda: bytes(range(256)) * 100),
+    "nul bytes": ("iou_x.csv", lambda: b"\0" * 100_000),
+    "lists 500 deep": ("x.jsonl", lambda: b'{"id": "a", "masks": %s}\n' % nested(500).encode()),
+    "lists 10^6 deep": ("x.json", lambda: nested(10**6).encode()),
+    "objects 10^5 deep": ("x.json", lambda: nested(10**5, '{"a":', "}").encode()),
+    "lists that never end": ("x.json", lambda: b"[" * 10**7),
+    "40,000 keys, one twice": (
+        "x.jsonl",
+        lambda: ('{"id": "a", ' + ", ".join(f'"{k}": 1' for k in range(40_000)) + ', "7": 1}\n').encode(),
+    ),
+    "4 million empty lists": ("x.json", lambda: b"[" + b"[]," * (2**22 + 1) + b"1]"),
+    "number of 10^6 digits": ("x.jsonl", lambda: b'{"id": "a", "scores": {"Edema": %s}}\n' % (b"9" * 10**6)),
+    "1e999": ("x.jsonl", lambda: b'{"id": "a", "scores": {"Edema": 1e999}, "size": [1e999, 1]}\n'),
+    "NaN": ("x.jsonl", lambda: b'{"id": "a", "scores": {"Edema": NaN}}\n'),
+    "half of a character": ("x.jsonl", lambda: b'{"id": "\\ud800"}\n{"id": "a\\udc80"}\n'),
+    "id of 10^6 letters": ("x.jsonl", lambda: record(id="x" * 10**6)),
+    "id that is a path": (
+        "x.jsonl",
+        lambda: jsonl(*({"id": i, "image": "x"} for i in ("../../x", OUTSIDE, "..", "a/b"))),
+    ),
+    "task that is a path": (
+        "x.jsonl",
+        lambda: record(masks={"../../x": MASK, OUTSIDE: MASK, "a\nb": MASK}, size=[9, 9]),
+    ),
+    "5,000 tasks": ("x.jsonl", lambda: record(scores={f"task {k}": 0.5 for k in range(5000)})),
+    "line of 70 MB": ("x.jsonl", lambda: b'{"id": "' + b"a" * (70 * 2**20)),
+    "100 MB without a line end": ("iou_x.csv", lambda: b"a" * (100 * 2**20)),
+    "200,000 lines of CR": ("iou_x.csv", lambda: b"a\r" * 200_000),
+    "half a unit of UTF-16": ("iou_x.csv", lambda: "Edema,img_id\n1,p0\n".encode("utf-16")[:-1]),
+    "UTF-16 of JSON": ("x.jsonl", lambda: record(scores={"Edema": 0.5}).decode().encode("utf-16")),
+    "gzip, its header cut": ("iou_x.csv", lambda: b"\x1f\x8b\x08\x08\0\0\0\0\0\0" + b"n" * 10**6),
+    "gzip, its end cut": ("x.jsonl", lambda: gzip.compress(record(size=[9, 9]) * 1000)[:-9]),
+    "gzip of zeros": ("iou_x.csv", lambda: bomb(b"0" * 2**20)),
+    "gzip of lists": ("x.json", lambda: bomb(b"[" + b"[]," * 2**19)),
+    "gzip of rows": ("iou_x.csv", lambda: bomb(b"Edema,img_id\n" + b"1,p0\n" * 2**17)),
+    "10^5 columns": ("iou_x.csv", lambda: columns(100_000)),
+    "10^5 columns of one name": ("iou_x.csv", lambda: b"img_id" + b",a" * 100_000 + b"\n"),
+    "10^6 columns": ("iou_x.csv", lambda: b"img_id" + b"," * 10**6 + b"\n"),
+    "cell of 200,000 bytes": ("iou_x.csv", lambda: b"Edema,img_id\n1," + b"x" * 200_000 + b"\n"),
+    "quote that never closes": ("iou_x.csv", lambda: b'Edema,img_id\n"1,p0\n' + b"2,p1\n" * 100_000),
+    "rows of other lengths": ("iou_x.csv", lambda: b"Edema,img_id\n1\n1,2,3\n,\n,,,,\n"),
+    "values that are none": (
+        "iou_x.csv",
+        lambda: b"Edema,img_id\n9,a\n-1,b\nx,c\ninf,d\n1e999,e\n" + b"9" * 10**5 + b",f\n",
+    ),
+    "points of strings": ("x.json", lambda: jsonl({"p0": {"Edema": [["1", "2"]]}, "p1": {"Edema": [[1, 2]]}})),
+    "points of three": ("x.json", lambda: jsonl({"p0": {"Edema": [[1, 2]]}, "p1": {"Edema": [[1, 2, 3]]}})),
+    "points beyond all": (
+        "x.json",
+        lambda: jsonl({"p0": {"Edema": [[1, 2]]}, "p1": {"Edema": [[10**400, -(10**400)]]}}),
+    ),
+    "points of nothing": ("x.json", lambda: jsonl({"p0": {"Edema": [None, [], {}]}, "p1": {"Edema": {"a": 1}}})),
+    "outlines without size": ("x.jsonl", lambda: record(outlines={"Edema": [[[1, 1], [5, 1], [5, 5]]]})),
+    "outlines of null size": ("x.json", lambda: jsonl({"p0": {"img_size": None, "Edema": [[[1, 1], [5, 1], [5, 5]]]}})),
+    "outlines of odd things": (
+        "x.json",
+        lambda: jsonl({"p0": {"img_size": [9, 9], "Edema": [[["a", 1], [10**400, 1], [None, 2]]], "Mass": 5}}),
+    ),
+    "sizes that are none": (
+        "x.jsonl",
+        lambda: jsonl(
+            *({"id": f"p{k}", "size": s} for k, s in enumerate([[10**400, 1], [-1, 1], ["9", 9], 5, [2**30] * 2]))
+        ),
+    ),
+    "masks that are none": (
+        "x.jsonl",
+        lambda: jsonl(
+            *(
+                {"id": f"p{k}", "masks": {"Edema": m}}
+                for k, m in enumerate(
+                    [5, {}, {"size": [2**30, 2**30], "counts": "0"}, {"size": [9, 9], "counts": "~" * 999}]
+                )
+            )
+        ),
+    ),
+    "values of results that are none": (
+        "x.jsonl",
+        lambda: jsonl(
+            *({"id": f"p{k}", "iou": {"Edema": v}} for k, v in enumerate(["1", [1], {"a": 1}, True, 10**400, 9]))
+        ),
+    ),
+    "replicates that are none": (
+        "x.jsonl",
+        lambda: jsonl(
+            *({"metric": "iou", "replicate": r, "means": {"Edema": 1}} for r in ("a", [1], -1, 10**400, True))
+        ),
+    ),
+    "rows that are none": (
+        "x.jsonl",
+        lambda: jsonl(
+            *(
+                {"metric": m, "task": "Edema", "mean": v, "lower": [1], "upper": 10**400}
+                for m in ("iou", 1, ["a"])
+                for v in ("a", 1)
+            )
+        ),
+    ),
+    "labels that are none": ("t.csv", lambda: b"Path,Age,Edema\na.jpg,\xc2\xb2\xc2\xb3,2\nb.jpg,1,x\n\0,1,1\n"),
+    "path of 10,000 parts": ("t.csv", lambda: b"Path,Edema\n" + b"patient/" * 10_000 + b"x.jpg,1\n"),
+    "path of patients": ("t.csv", lambda: b"Path,Edema\n" + b"patient1" * 100_000 + b".jpg,1\n"),
+    "paths out of the folder": ("t.csv", lambda: b"Path,Edema\n../../../etc/passwd,1\n/etc/passwd,1\n/dev/zero,1\n"),
+    "COCO of odd things": (
+        "x.json",
+        lambda: jsonl({"images": [{"id": 1}, {"id": [1]}, 5], "annotations": [{"image_id": {}}], "categories": {}}),
+    ),
+}
+
+# What is done with it: arguments, with FILE for the file and TRUTH for a truth of three X-rays
+COMMANDS = {
+    "segment": ["FILE"],
+    "eval": ["FILE", "--truth", "TRUTH"],
+    "eval of scores": ["FILE", "--metric", "auroc"],
+    "eval by a truth": ["TRUTH", "--truth", "FILE"],
+    "features": ["FILE", "--truth", "TRUTH"],
+    "tune": ["FILE", "--truth", "TRUTH", "--for", "threshold"],
+    "tune of scores": ["FILE", "--for", "score"],
+    "view": ["FILE", "-o", "pictures"],
+    "prep": ["FILE"],
+    "compare": ["FILE", "FILE"],
+    "regress": ["FILE", "--scores", "FILE"],
+    "report": ["FILE", "-o", "page.html"],
+    "segment by thresholds": ["TRUTH", "--threshold", "FILE"],
+    "segment of stdin": [],
+}
+
+
+def bomb(block: bytes) -> bytes:
+    """About a gigabyte as gzip of a megabyte: a member for each block."""
+    return gzip.compress(block) * (2**30 // len(block))
+
+
+def columns(count: int) -> bytes:
+    names = ",".join(f"task {k}" for k in range(count))
+    return f"{names},img_id\n{',1' * count},p0\n".encode()
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """A function that runs a command in a fork with limits, and says how it ended."""
+    scratch = tmp_path_factory.mktemp("server")
+    words = [sys.executable, str(Path(__file__).with_name("server.py")), str(scratch)]
+    modules = [f"chextools.cli.{name}" for name in MODULES] + ["numpy", "PIL.Image", "chextools.inputs.inputs"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*words, *modules], text=True, env=environment, **pipes) as server:
+
+        def attack(*request) -> dict:
+            server.stdin.write(json.dumps(request) + "\n")
+            server.stdin.flush()
+            if not select.select([server.stdout], [], [], SECONDS)[0]:
+                server.kill()
+                pytest.fail(f"{request} hangs")
+            return json.loads(server.stdout.readline())
+
+        yield attack
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Callable[[str], Path]:
+    """A function that makes the file of an attack, once."""
+    folder = tmp_path_factory.mktemp("attacks")
+    (folder / "truth.json").write_text(json.dumps(TRUTH))
+
+    def make(name: str) -> Path:
+        file, content = ANYTHING[name]
+        path = folder / f"{list(ANYTHING).index(name)}" / file
+        if not path.exists():
+            path.parent.mkdir()
+            path.write_bytes(content())
+        return path
+
+    return make
+
+
+def problem(answer: dict) -> str | None:
+    """What is wrong with how a command ended."""
+    said = answer["err"]
+    if answer["code"] not in (0, 1) or "Traceback" in said or "Error:" in said:
+        return f"exit {answer['code']}: {said[-2000:]}"
+    if max(map(len, said.splitlines()), default=0) > 4500:
+        return f"a long line: {said[:300]}"
+    return f"{answer['megabytes']} MB" if answer["megabytes"] > MEGABYTES else None
+
+
+@pytest.mark.parametrize("name", ANYTHING)
+def test_attacks_on_every_reader(attacked, made, tmp_path, name):
+    path = made(name)
+    wrongs: dict[str, str] = {}
+    outside = set(tmp_path.parent.iterdir())
+    for title, words in COMMANDS.items():
+        folder = tmp_path / title / "in" / "here"
+        folder.mkdir(parents=True)
+        named = {"FILE": str(path), "TRUTH": str(path.parent.parent / "truth.json")}
+        stdin = str(path) if "stdin" in title else None
+        arguments = [named.get(word, word) for word in words]
+        if wrong := problem(attacked(f"chex-{title.split()[0]}", arguments, stdin, str(folder))):
+            wrongs[title] = wrong
+        assert [p.name for p in (tmp_path / title).iterdir()] == ["in"]
+    assert not wrongs
+    assert set(tmp_path.parent.iterdir()) == outside and not Path(OUTSIDE).exists()
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(attacked, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("x.jpg", "p1.npz", "x_Edema_map.pkl", "iou_results_per_cxr.csv", "area_ratio.csv", "x.json", "x.xml"):
+        os.mkfifo(folder / name)
+    (tmp_path / "iou_x.csv").write_text("Edema,img_id\n1,p0\n")
+    (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
+    for words in (
+        ["prep", "folder"],
+        ["segment", "folder"],
+        ["eval", "folder", "--truth", "truth.json"],
+        ["eval", "truth.json", "--truth", "folder"],
+        ["report", "folder", "-o", "page.html"],
+        ["regress", "iou_x.csv", "--features", "folder"],
+        ["view", "folder", "-o", "pictures"],
+    ):
+        assert problem(attacked(f"chex-{words[0]}", words[1:], None, str(tmp_path))) is None, words
+
+
+def test_there_are_enough():
+    assert len(ANYTHING) * len(COMMANDS) > 500
