@@ -26,7 +26,7 @@ from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.study_pickles import read_study_pickle
 from chextools.models import architectures, checkpoints, inference
 from chextools.saliency import deeplift, ensembles
-from chextools.saliency.gradcam import gradcam
+from chextools.saliency.gradcam import maps as gradcam
 from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network
 from chextools.saliency.settings import MethodSettings
@@ -178,8 +178,8 @@ def test_a_map_that_is_a_hundredth_off_has_failed_and_rounding_has_not(cli, tmp_
     options = ["-o", tmp_path / "maps", "--method", "deeplift", "--task", "Edema", "-q", "-f", CXRS]
     for path in (one, weak):
         assert cli("chex-cam", *options, "--checkpoint", path).code == 0
-    exact = deeplift.deeplift
-    monkeypatch.setattr(deeplift, "deeplift", lambda *given, **more: 1.01 * exact(*given, **more))
+    exact = deeplift.maps
+    monkeypatch.setattr(deeplift, "maps", lambda *given, **more: 1.01 * exact(*given, **more))
     assert "8 of 8 records failed" in cli("chex-cam", *options, "--checkpoint", one).err
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from chextools.errors import InputError
 from chextools.models import architectures
-from chextools.models.canonical import DEFAULT_LAYERS, canonical, cut
+from chextools.models.canonical import DEFAULT_LAYERS, as_canonical, cut
 
 FAMILIES = [
     "alexnet",
@@ -76,7 +76,7 @@ def test_keys_and_results_are_torchvisions_whole_and_cut(arch):
     size = 224 if arch == "maxvit_t" else 96
     model = network(arch, size=size)
     images = torch.randn(2, 3, size, size)
-    made = canonical(model)
+    made = as_canonical(model)
     parts = cut(made)
     with torch.no_grad():
         wanted = model(images)
@@ -108,7 +108,7 @@ def test_inception_v4_through_the_extra():
     timm = need_module("timm")
     model = timm.create_model("inception_v4", num_classes=2).eval()
     images = torch.randn(1, 3, 96, 96)
-    made = canonical(model)
+    made = as_canonical(model)
     assert made.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
         assert torch.equal(made(images), model(images))
@@ -120,7 +120,7 @@ def test_the_callers_network_is_left_as_it_is():
     seen = []
     model.layer4.register_forward_hook(lambda *_: seen.append(1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    made = canonical(model)
+    made = as_canonical(model)
     made(torch.randn(2, 3, 64, 64))
     assert seen == [] and model.training and not made.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
@@ -131,20 +131,20 @@ def test_the_callers_network_is_left_as_it_is():
 
 
 def test_half_precision_weights_become_single():
-    assert {p.dtype for p in canonical(network("resnet18").half()).parameters()} == {torch.float32}
+    assert {p.dtype for p in as_canonical(network("resnet18").half()).parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("layer", ["layer1", "layer3.0.relu", "layer3.0.relu_1", "layer2.1.conv1", "maxpool"])
 def test_a_cut_anywhere_gives_the_whole(layer):
     """Also inside a residual block, where the shortcut goes past the cut."""
-    made = canonical(network("resnet18"))
+    made = as_canonical(network("resnet18"))
     images = torch.randn(2, 3, 64, 64)
     parts = cut(made, layer)
     assert torch.equal(parts.head(*parts.features(images)), made(images))
 
 
 def test_an_unknown_layer_is_one_line_with_a_suggestion():
-    made = canonical(network("resnet18"))
+    made = as_canonical(network("resnet18"))
     with pytest.raises(InputError, match=r"^ResNet has no layer 'layer5' \(did you mean 'layer\d'\?\); it has conv1, "):
         cut(made, "layer5")
 
@@ -153,7 +153,7 @@ def test_a_family_without_a_default_layer_asks_for_one():
     class Mine(nn.Sequential):
         pass
 
-    made = canonical(Mine(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)))
+    made = as_canonical(Mine(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)))
     with pytest.raises(InputError, match=r"^Mine has no feature maps that could be found; name a layer with --layer$"):
         cut(made)
     assert cut(made, "1").layer == "1"
@@ -165,4 +165,4 @@ def test_a_network_that_cannot_be_traced_is_one_line():
             return x if x.sum() > 0 else -x
 
     with pytest.raises(InputError, match="^Branching cannot be traced for saliency: "):
-        canonical(Branching())
+        as_canonical(Branching())

@@ -14,14 +14,14 @@ from torch import nn
 
 from chextools.errors import InputError
 from chextools.saliency import floors
-from chextools.saliency.eigencam import eigencam
-from chextools.saliency.gradcam import gradcam
-from chextools.saliency.gradcampp import gradcampp
-from chextools.saliency.hirescam import hirescam
-from chextools.saliency.layercam import layercam
+from chextools.saliency.eigencam import maps as eigencam
+from chextools.saliency.gradcam import maps as gradcam
+from chextools.saliency.gradcampp import maps as gradcampp
+from chextools.saliency.hirescam import maps as hirescam
+from chextools.saliency.layercam import maps as layercam
 from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network, Once
-from chextools.saliency.occlusion import occlude, windows
+from chextools.saliency.occlusion import maps as occlude, windows
 
 CAMS = [gradcam, gradcampp, layercam, hirescam, eigencam]
 TASKS = [3, 0, 1]
@@ -285,17 +285,17 @@ def test_nothing_is_kept_from_call_to_call(resnet):
 
 
 def test_random_maps_follow_seed_image_and_task():
-    a = floors.random(None, images(3), [0, 1])
-    assert torch.equal(a[1:], floors.random(None, images(3)[1:], [0, 1]))  # in whatever batch
-    assert torch.equal(a[:, 1:], floors.random(None, images(3), [1]))
+    a = floors.random_maps(None, images(3), [0, 1])
+    assert torch.equal(a[1:], floors.random_maps(None, images(3)[1:], [0, 1]))  # in whatever batch
+    assert torch.equal(a[:, 1:], floors.random_maps(None, images(3), [1]))
     assert not torch.equal(a[0], a[1]) and not torch.equal(a[:, 0], a[:, 1])
-    assert not torch.equal(a, floors.random(None, images(3), [0, 1], seed=1))
-    many = floors.random(None, images(1, 640), list(range(20)))
+    assert not torch.equal(a, floors.random_maps(None, images(3), [0, 1], seed=1))
+    many = floors.random_maps(None, images(1, 640), list(range(20)))
     assert abs(float(many.mean()) - 0.5) < 0.01 and many.min() >= 0
 
 
 def test_the_centre_is_greatest_in_the_middle():
-    (maps,) = floors.centre(None, images(1), [0])
+    (maps,) = floors.centred(None, images(1), [0])
     assert maps.argmax() == maps.numel() // 2
     assert torch.equal(maps, maps.flip(1)) and torch.equal(maps, maps.flip(2))
 

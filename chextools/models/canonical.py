@@ -102,7 +102,7 @@ class _Tracer(fx.Tracer):
 
 
 class Canonical(fx.GraphModule):
-    """A network as `canonical` makes it.
+    """A network as `as_canonical` makes it.
 
     layer_nodes: the names that `cut` takes, in order of computation, and the node that each is the output of.
     family: the class of the network it was made from, such as "DenseNet".
@@ -116,7 +116,7 @@ class Canonical(fx.GraphModule):
     outputs: int
 
 
-def canonical(model: nn.Module) -> Canonical:
+def as_canonical(model: nn.Module) -> Canonical:
     """The canonical form of a network: in evaluation mode, its weights shared and frozen.
 
     Raises InputError for a network whose computation depends on its data, which cannot be traced.

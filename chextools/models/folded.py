@@ -35,7 +35,7 @@ class Bound(nn.Module):
         return (x > _by_channel(self.lower, x)) & (x < _by_channel(self.upper, x))
 
 
-def folded(network: Canonical, *, forward: bool = False) -> fx.GraphModule:
+def fold(network: Canonical, *, forward: bool = False) -> fx.GraphModule:
     """The network with BatchNorm in its neighbours' weights; weights that do not change are shared.
 
     forward: also into layers that follow it, by which ReLUs become bounds.

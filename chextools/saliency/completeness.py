@@ -15,7 +15,7 @@ ROUNDING = 1e-6  # of the absolute values that were summed: what float32 may los
 
 
 @plainly()
-def completeness(
+def deltas(
     model: Network, images: Tensor, tasks: Sequence[int], maps: Tensor, baseline: baselines.Baseline | None = None
 ) -> tuple[Tensor, Tensor]:
     """(delta, change), float64 [N, K]: the sum of each map less the change in logit, and that change.

@@ -15,7 +15,7 @@ from chextools.saliency.network import Network, plainly
 
 
 @plainly()
-def eigencam(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
+def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     """Maps [N, K, h, w] at the layer's resolution, signed; the same for every task."""
     with torch.no_grad():
         features = model.spatial(model.features(images)[0])

@@ -16,7 +16,7 @@ from torch import Tensor
 from chextools.errors import InputError
 from chextools.models import checkpoints, chunks, inference
 from chextools.models.checkpoints import Checkpoint
-from chextools.saliency.completeness import ROUNDING, TOLERANCE, completeness
+from chextools.saliency.completeness import ROUNDING, TOLERANCE, deltas
 from chextools.saliency.methods import Method
 from chextools.saliency.network import Network, Once
 from chextools.tasks import STUDY, choose, study_order
@@ -172,7 +172,7 @@ class Ensemble:
         self, network: Once, images: Tensor, member: Member, maps: Tensor, given: dict
     ) -> tuple[Tensor, Tensor]:
         """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
-        delta, change = completeness(network, images, member.logits, maps, given.get("baseline"))
+        delta, change = deltas(network, images, member.logits, maps, given.get("baseline"))
         if self.method.exact:
             logit = network.logits()[:, member.logits].double()
             parts = maps.abs().sum((2, 3), dtype=torch.float64) + logit.abs() + (logit - change).abs()

@@ -15,7 +15,7 @@ _STRIDE = 32  # pixels of the input per pixel of a random map, as in most networ
 _WIDTH = 0.25  # of the blob: its standard deviation over the image's side
 
 
-def random(model: Network, images: Tensor, tasks: Sequence[int], *, seed: int = 0) -> Tensor:
+def random_maps(_: Network, images: Tensor, tasks: Sequence[int], *, seed: int = 0) -> Tensor:
     """Maps [N, K, h, w] of independent uniform numbers in [0, 1); seed, image and task decide which."""
     shape = _shape(images)
     maps = images.new_empty(len(images), len(tasks), *shape)
@@ -35,7 +35,7 @@ def fingerprint(image: Tensor) -> int:
     return zlib.crc32(grey.contiguous().numpy().tobytes())
 
 
-def centre(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
+def centred(_: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     """Maps [N, K, h, w], all of them one Gaussian blob around the centre, of standard deviation a quarter side."""
     y, x = (_axis(2 * side + 1) for side in _shape(images))  # odd: one greatest pixel
     blob = torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).to(images)

@@ -17,7 +17,7 @@ from chextools.saliency.network import Network, over_tasks, plainly
 
 
 @plainly()
-def gradcampp(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
+def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     """Maps [N, K, h, w] at the layer's resolution; never negative."""
     if model.weights is not None:
         with torch.no_grad():

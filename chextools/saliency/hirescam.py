@@ -14,7 +14,7 @@ from chextools.saliency.network import Network, over_tasks, plainly
 
 
 @plainly()
-def hirescam(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
+def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     """Maps [N, K, h, w] at the layer's resolution, signed."""
     if model.weights is not None:
         with torch.no_grad():

@@ -18,7 +18,7 @@ from chextools.saliency.network import Network, input_gradients, plainly
 
 
 @plainly()
-def integrated_gradients(
+def maps(
     model: Network,
     images: Tensor,
     tasks: Sequence[int],

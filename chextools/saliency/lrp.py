@@ -9,8 +9,12 @@ hands z on to its inputs by their shares of it; its rule says what the shares ar
     gradient-input  w x / z: the gradient times the input, for any network
 
 BatchNorm is folded into its neighbours. An activation hands on what it gets, a maximum to the pixel that wins. Shares
-of a bias are lost with epsilon, and so is what a unit held at its bound got. Products of two feature maps, layer norm
-and attention have no rule.
+of a bias are lost with epsilon, and so is what a unit held at its bound got.
+
+What transformers have goes by AttnLRP (Achtibat et al. 2024): a matrix product, and a product of two maps, give half
+to each; a softmax is its first-order Taylor expansion, which is its gradient; attention is made of these. A layer or
+group norm takes its standard deviation for a constant (Ali et al. 2022). A gate, a sigmoid that only multiplies, gets
+nothing: the map takes all (Arras et al. 2017).
 """
 
 from __future__ import annotations
@@ -23,7 +27,24 @@ from torch import Tensor, fx, nn
 from chextools.models.folded import Bound
 from chextools.saliency import rules
 from chextools.saliency.network import Network, input_gradients, over_tasks, plainly
-from chextools.saliency.rules import ACTIVATION, AVERAGE, LAYER, MAXIMUM, MOVE, SUM, Rules, Slope
+from chextools.saliency.rules import (
+    ACTIVATION,
+    ATTENTION,
+    AVERAGE,
+    GROUP_NORM,
+    LAYER,
+    LAYER_NORM,
+    MATMUL,
+    MAXIMUM,
+    MOVE,
+    PRODUCT,
+    SUM,
+    Rules,
+    Slope,
+    by_channel,
+    grouped,
+    scores_of_attention,
+)
 
 RULES = ("epsilon-plus", "epsilon", "gradient-input")
 EPSILON = 0.01  # of the root mean square of a layer's outputs
@@ -38,7 +59,7 @@ def check(model: Network, rule: str) -> None:
 
 
 @plainly()
-def lrp(
+def maps(
     model: Network, images: Tensor, tasks: Sequence[int], *, rule: str = RULES[0], epsilon: float = EPSILON
 ) -> Tensor:
     """Maps [N, K, H, W] at the input's resolution, signed, summed over channels.
@@ -58,16 +79,56 @@ class _Epsilon(Rules):
     def __init__(self, network: fx.GraphModule, epsilon: float):
         super().__init__(network)
         self.epsilon = epsilon
-        self.rules = {ACTIVATION: self._activation, LAYER: self._damped, AVERAGE: self._damped}
+        self.gates = rules.gates(network)
+        self.rules = {
+            ACTIVATION: self._activation,
+            LAYER: self._damped,
+            AVERAGE: self._damped,
+            PRODUCT: self._product,
+            MATMUL: self._matmul,
+            LAYER_NORM: self._layer_norm,
+            GROUP_NORM: self._group_norm,
+            ATTENTION: self._attention,
+        }
 
     def _activation(self, node: fx.Node, inputs: tuple) -> Tensor:
-        x, module = inputs[0], self.fetch_attr(node.target)
+        if node in self.gates:
+            return self.value(node).detach()
+        x = inputs[0]
+        module = self.fetch_attr(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, nn.ReLU):
             return module(x)
         with torch.no_grad():
-            value = module(x)
+            value = self.value(node)
             slope = module.inside(x).to(x.dtype) if isinstance(module, Bound) else _over(value, x)
         return Slope.apply(x, value, slope)
+
+    def _product(self, node: fx.Node, inputs: tuple) -> Tensor:
+        value = self.value(node)
+        alone = not all(isinstance(each, Tensor) and each.requires_grad for each in inputs[:2])
+        return value if alone else _half(value)  # beside a gate all of it
+
+    def _matmul(self, node: fx.Node, inputs: tuple) -> Tensor:
+        return _half(self.value(node))
+
+    def _layer_norm(self, node: fx.Node, inputs: tuple) -> Tensor:
+        given, x = self.with_inputs(node), inputs[0]
+        made = _normed(x, given["axes"], given["eps"])
+        made = made if given["weight"] is None else made * given["weight"]
+        return made if given["bias"] is None else made + given["bias"]
+
+    def _group_norm(self, node: fx.Node, inputs: tuple) -> Tensor:
+        given, x = self.with_inputs(node), inputs[0]
+        made = _normed(grouped(x, given["groups"]), (-1,), given["eps"]).view_as(x) * by_channel(given["weight"], x)
+        return made if given["bias"] is None else made + by_channel(given["bias"], x)
+
+    def _attention(self, node: fx.Node, inputs: tuple) -> Tensor:
+        given = self.with_inputs(node)
+        query, key, value = inputs[:3]
+        scale, mask = scores_of_attention(given, query, key)
+        scores = _half(query @ key.mT) * scale
+        scores = scores if mask is None else scores + mask
+        return _half(scores.softmax(-1) @ value)
 
     def _damped(self, node: fx.Node, inputs: tuple) -> Tensor:
         z = self.value(node)
@@ -91,14 +152,14 @@ class _EpsilonPlus(_Epsilon):
         if node.op == "output" or not node.users:
             return False
         for user in node.users:
-            passing = rules.kind(self.module, user) in (AVERAGE, SUM, MAXIMUM, MOVE) and self.only_positive[user]
+            passing = self.kinds[user] in (AVERAGE, SUM, MAXIMUM, MOVE) and self.only_positive[user]
             relu = user.op == "call_module" and isinstance(self.module.get_submodule(user.target), nn.ReLU)
             if not (relu or passing):
                 return False
         return True
 
     def _layer(self, node: fx.Node, inputs: tuple) -> Tensor:
-        x, layer = inputs[0], self.fetch_attr(node.target)
+        x, layer = inputs[0], self.fetch_attr(str(node.target))
         if isinstance(layer, nn.Linear):
             return self._damped(node, inputs)
         up, down = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
@@ -129,6 +190,16 @@ class _EpsilonPlus(_Epsilon):
             value = a + b
         others = None if self.only_positive[node] else -(-a).relu() - (-b).relu()
         return _shared(value, a.relu() + b.relu(), others)
+
+
+def _half(value: Tensor) -> Tensor:
+    """A product that says it is half of what each of its two factors makes it: their shares together are all of it."""
+    return Slope.apply(value, value, torch.full_like(value, 0.5))
+
+
+def _normed(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt().detach()
 
 
 def _shared(value: Tensor, positive: Tensor, negative: Tensor | None) -> Tensor:

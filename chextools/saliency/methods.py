@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 class Method:
     """A method by its name.
 
-    module, function: where it is. needs_layer: whether it looks at one layer's feature maps. options: what it takes
-    beyond its three arguments. per_image: whether each image takes many passes through the network. to_input: whether
-    gradients go back to the input, which takes memory. complete: whether its maps should sum to a logit, or to its
-    change from a baseline. exact: whether they must. partial: whether it is not defined for every network. double:
-    whether it computes in float64 here and there.
+    module, function: where it is, if not `maps` in the file of its name. needs_layer: whether it looks at one layer's
+    feature maps. options: what it takes beyond its three arguments. per_image: whether each image takes many passes
+    through the network. to_input: whether gradients go back to the input, which takes memory. complete: whether its
+    maps should sum to a logit, or to its change from a baseline. exact: whether they must. partial: whether it is not
+    defined for every network. double: whether it computes in float64 here and there.
     """
 
     name: str
-    module: str
-    function: str
+    module: str = ""
+    function: str = "maps"
     needs_layer: bool = False
     options: tuple[str, ...] = ()
     per_image: bool = False
@@ -54,48 +54,25 @@ class Method:
             self._imported().check(network, **options)
 
     def _imported(self) -> ModuleType:
-        return importlib.import_module(f"chextools.saliency.{self.module}")
+        return importlib.import_module(f"chextools.saliency.{self.module or self.name}")
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("gradcam", "gradcam", "gradcam", needs_layer=True),
-        Method("gradcampp", "gradcampp", "gradcampp", needs_layer=True),
-        Method("eigencam", "eigencam", "eigencam", needs_layer=True),
-        Method("layercam", "layercam", "layercam", needs_layer=True),
-        Method("hirescam", "hirescam", "hirescam", needs_layer=True),
-        Method("occlusion", "occlusion", "occlude", options=("window", "stride", "baseline", "batch"), per_image=True),
-        Method(
-            "ig",
-            "ig",
-            "integrated_gradients",
-            options=("steps", "baseline", "batch"),
-            per_image=True,
-            to_input=True,
-            complete=True,
-        ),
-        Method(
-            "deeplift",
-            "deeplift",
-            "deeplift",
-            options=("baseline",),
-            to_input=True,
-            complete=True,
-            exact=True,
-            partial=True,
-        ),
-        Method("lrp", "lrp", "lrp", options=("rule",), to_input=True, complete=True, partial=True),
-        Method(
-            "smoothgrad",
-            "smoothgrad",
-            "smoothgrad",
-            options=("samples", "seed", "batch"),
-            per_image=True,
-            to_input=True,
-        ),
-        Method("random", "floors", "random", options=("seed",)),
-        Method("centre", "floors", "centre"),
-        Method("mean", "gradcam", "gradcam", needs_layer=True),  # then floors.mean_of_others
+        Method("gradcam", needs_layer=True),
+        Method("gradcampp", needs_layer=True),
+        Method("eigencam", needs_layer=True),
+        Method("layercam", needs_layer=True),
+        Method("hirescam", needs_layer=True),
+        Method("rollout", partial=True),
+        Method("occlusion", options=("window", "stride", "baseline", "batch"), per_image=True),
+        Method("ig", options=("steps", "baseline", "batch"), per_image=True, to_input=True, complete=True),
+        Method("deeplift", options=("baseline",), to_input=True, complete=True, exact=True, partial=True),
+        Method("lrp", options=("rule",), to_input=True, complete=True, partial=True),
+        Method("smoothgrad", options=("samples", "seed", "batch"), per_image=True, to_input=True),
+        Method("random", "floors", "random_maps", options=("seed",)),
+        Method("centre", "floors", "centred"),
+        Method("mean", "gradcam", needs_layer=True),  # then floors.mean_of_others
     )
 }

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from chextools.errors import InputError
-from chextools.models.canonical import Canonical, canonical, checked_layer, cut
+from chextools.models.canonical import Canonical, as_canonical, checked_layer, cut
 from chextools.models.checkpoints import Columns, chosen
-from chextools.models.folded import folded
+from chextools.models.folded import fold
 from chextools.models.inference import leave_if_stopped
 from chextools.models.layers import as_maps
 
@@ -31,7 +31,7 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, layer: str | None = None, columns: Columns | None = None):
-        self.model = model if isinstance(model, Canonical) else canonical(model)
+        self.model = model if isinstance(model, Canonical) else as_canonical(model)
         self.needs_default = layer is None and self.model.default_layer is None
         whole = next(reversed(self.model.layer_nodes)) if self.needs_default else layer
         self._cut = cut(self.model, whole)
@@ -106,7 +106,7 @@ class Network:
         with self._folding:
             if forward not in self._folded:
                 with plainly():
-                    self._folded[forward] = folded(self.model, forward=forward)
+                    self._folded[forward] = fold(self.model, forward=forward)
             return self._folded[forward]
 
     def whole(self, images: Tensor) -> Tensor:

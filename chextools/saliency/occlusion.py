@@ -17,7 +17,7 @@ from chextools.saliency.network import Network, plainly
 
 
 @plainly()
-def occlude(
+def maps(
     model: Network,
     images: Tensor,
     tasks: Sequence[int],

@@ -6,139 +6,251 @@ work: `Slope` and `Winners` give a known value and the slope that is wanted. `Ru
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd import Function
+from torch.nn.modules import batchnorm
 
 from chextools.errors import InputError
 from chextools.models.folded import Bound
 
-LAYER, AVERAGE, NORM, MAXIMUM, ACTIVATION, SUM, SCALE, MOVE = (
-    "layer",
-    "average",
-    "norm",
-    "maximum",
-    "activation",
-    "sum",
-    "scale",
-    "move",
-)
+# What a node does: LAYER to MOVE are linear but for a bias, and so are those of which one side alone depends on the
+# image. The others are not: of one map each (ACTIVATION, MAXIMUM, the norms, SOFTMAX), of two, or of three.
+LAYER, AVERAGE, NORM, SUM, DIFFERENCE, SCALE, MOVE = "layer average norm sum difference scale move".split()
+MAXIMUM, ACTIVATION, LAYER_NORM, GROUP_NORM, SOFTMAX = "maximum activation layer-norm group-norm softmax".split()
+PRODUCT, QUOTIENT, MATMUL, ATTENTION = "product quotient matmul attention".split()
 
 _MODULES: dict[str, tuple[type, ...]] = {
     LAYER: (nn.Conv2d, nn.Linear),
     AVERAGE: (nn.AvgPool2d, nn.AdaptiveAvgPool2d),
-    NORM: (nn.modules.batchnorm._BatchNorm,),
+    NORM: (batchnorm._BatchNorm,),  # noqa: SLF001 - the class of which torch makes its own
     MAXIMUM: (nn.MaxPool2d,),
+    LAYER_NORM: (nn.LayerNorm,),
+    GROUP_NORM: (nn.GroupNorm,),
+    SOFTMAX: (nn.Softmax,),
     ACTIVATION: (
         nn.ReLU,
         nn.ReLU6,
         nn.LeakyReLU,
+        nn.ELU,
+        nn.SELU,
         nn.SiLU,
+        nn.Mish,
         nn.GELU,
+        nn.Softplus,
         nn.Hardswish,
         nn.Sigmoid,
         nn.Hardsigmoid,
+        nn.Hardtanh,
         nn.Tanh,
         Bound,
     ),
     MOVE: (nn.Flatten, nn.Identity),
 }
-_SUMS = {operator.add, operator.sub, torch.add, torch.sub, "add", "sub"}
-_SCALES = {operator.mul, operator.truediv, torch.mul, torch.div, "mul", "div"}
-_MOVES = {
-    torch.cat,
-    torch.flatten,
-    torch.transpose,
-    torch.chunk,
-    torch.permute,
-    torch.unsqueeze,
-    torch.squeeze,
-    operator.getitem,
-    operator.floordiv,
-    getattr,
-    "flatten",
-    "view",
-    "reshape",
-    "transpose",
-    "permute",
-    "contiguous",
-    "chunk",
-    "split",
-    "size",
-    "unsqueeze",
-    "squeeze",
-}
+_MOVES = frozenset(
+    (
+        "cat concat stack flatten unflatten reshape view permute transpose t swapaxes movedim unsqueeze squeeze expand "
+        "expand_as broadcast_to repeat chunk split split_with_sizes tensor_split unbind getitem select slice narrow "
+        "index index_select roll flip rot90 pad constant_pad_nd contiguous clone to size getattr floordiv masked_fill "
+        "slice_scatter select_scatter pixel_shuffle pixel_unshuffle upsample_bilinear2d upsample_nearest2d "
+        "upsample_bicubic2d"
+    ).split()
+)
+_OF_SEVERAL = frozenset("cat concat stack slice_scatter select_scatter expand_as".split())
+_AVERAGES = frozenset("mean sum".split())
+_ELEMENTWISE = frozenset(
+    "exp sqrt rsqrt tanh sigmoid erf square reciprocal log abs clamp clamp_min clamp_max softplus elu silu".split()
+)
+_PAIRS = {"add": SUM, "sub": DIFFERENCE, "mul": PRODUCT, "div": QUOTIENT, "truediv": QUOTIENT}
+_MATMULS = frozenset("matmul bmm mm".split())
+_GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
 
-def kind(network: fx.GraphModule, node: fx.Node) -> str | None:
-    """What a node of the graph does; None for what neither method has a rule for."""
-    if node.op in ("placeholder", "output", "get_attr"):
-        return MOVE
+def called(node: fx.Node) -> str:
+    """What a node calls, without library and overload: "conv2d", "add"."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is not None:
+        return schema.name.rpartition("::")[2]
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def kinds(network: fx.GraphModule) -> dict[fx.Node, str | None]:
+    """What each node of the graph does; None for what neither method has a rule for."""
+    found: dict[fx.Node, str | None] = {}
+    numbers: set[fx.Node] = set()
+    fixed: set[fx.Node] = set()
+    for node in network.graph.nodes:
+        inputs = node.all_input_nodes
+        if node.op in ("placeholder", "output"):
+            found[node] = MOVE
+        elif _is_number(node, numbers):
+            numbers.add(node)
+            found[node] = MOVE
+        elif node.op == "get_attr" or (inputs and all(each in fixed or each in numbers for each in inputs)):
+            fixed.add(node)  # such as a class token, once for each image
+            found[node] = MOVE
+        else:
+            moving = [each for each in inputs if each not in fixed and each not in numbers]
+            found[node] = _kind(network, node, len(moving), fixed | numbers)
+    return found
+
+
+def _is_number(node: fx.Node, numbers: set[fx.Node]) -> bool:
+    """Whether it is a size, or made of sizes."""
+    name = called(node)
+    if name in ("size", "sym_size") or (name == "getattr" and node.args[1:] == ("shape",)):
+        return True
+    inputs = node.all_input_nodes
+    return node.op == "call_function" and bool(inputs) and all(each in numbers for each in inputs)
+
+
+def _kind(network: fx.GraphModule, node: fx.Node, moving: int, fixed: set[fx.Node]) -> str | None:
     if node.op == "call_module":
-        module = network.get_submodule(node.target)
+        module = network.get_submodule(str(node.target))
         return next((name for name, types in _MODULES.items() if isinstance(module, types)), None)
-    if node.target in _MOVES:
-        return MOVE
-    if node.target in (torch.mean, "mean"):
+    name = called(node)
+    if name == "scaled_dot_product_attention":
+        return ATTENTION if moving == 3 and not node.args[5:] else None
+    if name in _PAIRS:
+        if moving > 1 or (moving == 1 and _same_twice(node)):
+            return _PAIRS[name]
+        divides = name in ("div", "truediv") and (not isinstance(node.args[0], fx.Node) or node.args[0] in fixed)
+        if divides:
+            return ACTIVATION
+        return SUM if name == "add" and len(node.all_input_nodes) > 1 else SCALE
+    if name in _MATMULS:
+        return MATMUL if moving > 1 or _same_twice(node) else SCALE
+    if name == "where":
+        return MOVE if node.args and node.args[0] in fixed else None
+    if name in _AVERAGES:
         return AVERAGE
-    if node.target in _SUMS | _SCALES:
-        several = len(node.all_input_nodes) > 1 or any(each.op == "get_attr" for each in node.all_input_nodes)
-        if not several:  # a number and a map; a number over a map is not linear
-            divides = node.target in (operator.truediv, torch.div, "div")
-            return None if divides and not isinstance(node.args[0], fx.Node) else SCALE
-        return SUM if node.target in (operator.add, torch.add, "add") else None
-    return None
+    if name == "softmax":
+        return SOFTMAX
+    if name in ("neg", "linear", "conv2d"):
+        return SCALE if moving == 1 and (name == "neg" or node.args[1] in fixed) else None
+    if name in _ELEMENTWISE or (name == "pow" and not isinstance(node.args[1], fx.Node)):
+        return ACTIVATION
+    return MOVE if name in _MOVES and (moving == 1 or name in _OF_SEVERAL) else None
+
+
+def _same_twice(node: fx.Node) -> bool:
+    return len(node.args) > 1 and isinstance(node.args[0], fx.Node) and node.args[0] is node.args[1]
+
+
+def gates(network: fx.GraphModule) -> set[fx.Node]:
+    """Sigmoids whose results only multiply, such as those of squeeze-and-excitation."""
+    known = kinds(network)
+
+    def only_multiplies(node: fx.Node) -> bool:
+        return bool(node.users) and all(
+            known[user] == PRODUCT or (known[user] in (MOVE, SCALE) and user.op != "output" and only_multiplies(user))
+            for user in node.users
+        )
+
+    return {node for node in network.graph.nodes if _is_gate(network, node) and only_multiplies(node)}
+
+
+def _is_gate(network: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(str(node.target)), _GATES)
+    return called(node) in ("sigmoid", "hardsigmoid") and node.op == "call_function"
 
 
 def check(network: fx.GraphModule, family: str, without: tuple[type, ...] = ()) -> None:
     """Raise InputError where the network has something without a rule.
 
-    without: activations that have none.
+    without: activations that have none, unless they are gates.
     """
+    known, open_gates = kinds(network), gates(network)
     for node in network.graph.nodes:
-        known = kind(network, node)
-        module = network.get_submodule(node.target) if node.op == "call_module" else None
-        if known is None or (known == ACTIVATION and isinstance(module, without)):
-            what = type(module).__name__ if module is not None else getattr(node.target, "__name__", node.target)
-            what = {"mul": "the product of two feature maps"}.get(what, what)
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        unruly = isinstance(module, without) and node not in open_gates
+        if known[node] is None or unruly:
+            what = type(module).__name__ if module is not None else called(node)
             raise InputError(f"has no rule for {what}, which {family} has; choose another --method, such as ig")
 
 
 class Rules(fx.Interpreter):
-    """Runs a network [N,3,H,W] -> [N, outputs] with a rule for each kind of node; what has none runs as it is."""
+    """Runs a network [N, C, H, W] -> [N, outputs] with a rule for each kind of node; what has none runs as it is."""
 
     def __init__(self, network: fx.GraphModule):
         super().__init__(network)
+        self.kinds = kinds(network)
         self.rules: dict[str, Callable[[fx.Node, tuple], Tensor]] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.run(images)
 
-    def run_node(self, node: fx.Node) -> object:
-        rule = self.rules.get(kind(self.module, node))
+    def run_node(self, n: fx.Node) -> Any:
+        rule = self.rules.get(self.kinds[n] or "")
         if rule is None:
-            return super().run_node(node)
-        return rule(node, self.fetch_args_kwargs_from_env(node)[0])
+            return super().run_node(n)
+        return rule(n, self.fetch_args_kwargs_from_env(n)[0])
 
     def value(self, node: fx.Node, *inputs: object) -> Tensor:
         """What the node makes of its inputs, the first of which may be replaced."""
         args, kwargs = self.fetch_args_kwargs_from_env(node)
         return getattr(self, node.op)(node.target, (*inputs, *args[len(inputs) :]), kwargs)
 
+    def with_inputs(self, node: fx.Node) -> dict[str, Any]:
+        """The inputs of a norm, softmax or attention by name, of a module's those that it keeps, too."""
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        if node.op == "call_module":
+            module = self.fetch_attr(str(node.target))
+            if isinstance(module, nn.LayerNorm):
+                axes = tuple(range(-len(module.normalized_shape), 0))
+                return {"x": args[0], "axes": axes, "weight": module.weight, "bias": module.bias, "eps": module.eps}
+            if isinstance(module, nn.GroupNorm):
+                given = {"weight": module.weight, "bias": module.bias, "eps": module.eps}
+                return {"x": args[0], "groups": module.num_groups, **given}
+            return {"x": args[0], "axis": module.dim}
+        if called(node) == "softmax":
+            return {"x": args[0], "axis": args[1] if len(args) > 1 else kwargs.get("dim", -1)}
+        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+        return {**dict.fromkeys(names), **dict(zip(names, args)), **kwargs}
+
+
+def scores_of_attention(given: dict[str, Any], query: Tensor, key: Tensor) -> tuple[float, Tensor | None]:
+    """(what queries times keys are multiplied with, what is added to that: the mask, or None)."""
+    scale = given.get("scale")
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    mask = given.get("attn_mask")
+    if given.get("is_causal"):
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+    return scale, mask
+
+
+def grouped(x: Tensor, groups: int) -> Tensor:
+    """[N, C, ...] as [N, groups, everything else]."""
+    return x.reshape(x.shape[0], groups, -1)
+
+
+def by_channel(values: Tensor | None, x: Tensor) -> Tensor | float:
+    """[C] so that it multiplies x [N, C, ...]; 1 where there is none."""
+    return 1.0 if values is None else values.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def replaced(value: Tensor, surrogate: Tensor) -> Tensor:
+    """The value, whose gradient is that of the surrogate."""
+    return Slope.apply(surrogate, value, torch.ones_like(value))
+
 
 class Slope(Function):
-    """A value that is said to be `slope` times the input: apply(input, value, slope), all of one shape."""
+    """A value that is said to be `slope` times x: apply(x, value, slope), all of one shape."""
 
     @staticmethod
-    def forward(ctx, input: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        del x  # autograd's, for whom its gradient is
         ctx.save_for_backward(slope)
         return value.detach().view_as(value)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple:
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
         (slope,) = ctx.saved_tensors
         return gradient * slope, None, None
 
@@ -146,18 +258,18 @@ class Slope(Function):
 class Winners(Function):
     """The same of a pool: each output is said to be `slope` times one pixel of the input [N, C, H, W].
 
-    apply(input, value, where, slope), where: int64, which pixel, row by row; the last three [N, C, h, w]. Windows may
+    apply(x, value, where, slope), where: int64, which pixel, row by row; the last three [N, C, h, w]. Windows may
     overlap.
     """
 
     @staticmethod
-    def forward(ctx, input: Tensor, value: Tensor, where: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, where: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(where, slope)
-        ctx.shape = input.shape
+        ctx.shape = x.shape
         return value.detach().view_as(value)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple:
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
         where, slope = ctx.saved_tensors
         total = gradient.new_zeros(ctx.shape).flatten(2)
         return total.scatter_add(2, where.flatten(2), (gradient * slope).flatten(2)).view(ctx.shape), None, None, None

@@ -20,7 +20,7 @@ NOISE = 0.15  # of the range from the least to the greatest value
 
 
 @plainly()
-def smoothgrad(
+def maps(
     model: Network, images: Tensor, tasks: Sequence[int], *, samples: int = 50, seed: int = 0, batch: int = 8
 ) -> Tensor:
     """Maps [N, K, H, W] at the input's resolution, signed, summed over channels.

@@ -37,7 +37,7 @@ from chextools.models import (  # noqa: E402
 )
 from chextools.plumbing.parallel import default_jobs  # noqa: E402
 from chextools.saliency.network import Network  # noqa: E402
-from chextools.saliency.occlusion import occlude  # noqa: E402
+from chextools.saliency.occlusion import maps as occlude  # noqa: E402
 from chextools.tasks import CHEXPERT  # noqa: E402
 
 BATCH = 4  # chex-cam's own on a CPU
@@ -166,9 +166,9 @@ def attributions(
 
     from captum.attr import LRP, DeepLift, IntegratedGradients
 
-    from chextools.saliency.deeplift import deeplift
-    from chextools.saliency.ig import integrated_gradients
-    from chextools.saliency.lrp import lrp
+    from chextools.saliency.deeplift import maps as deeplift
+    from chextools.saliency.ig import maps as integrated_gradients
+    from chextools.saliency.lrp import maps as lrp
 
     zero = torch.zeros_like(images)
 
