@@ -17,6 +17,7 @@ from chextools.inputs.inputs import read_some
 from chextools.metrics import bootstrap
 from chextools.metrics.delong import auroc_components, auroc_error
 from chextools.metrics.paired import Clusters, Difference, holm
+from chextools.metrics.student import upper_tail
 from chextools.records.tally import Tally
 from chextools.results.results import AVERAGE, join
 
@@ -108,4 +109,4 @@ def _row(task: str, areas: np.ndarray, added: np.ndarray, clusters: Clusters, se
 
 
 def _two_sided(difference: float, error: float) -> float:
-    return math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else math.nan
+    return 2 * upper_tail(abs(difference) / error, math.inf) if error > 0 else math.nan

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from chextools.metrics.scores import ECE_BINS, bins_of
+from chextools.metrics.student import NORMAL_975
 
-_Z = 1.959963984540054  # the normal quantile of 97.5%
+_Z = NORMAL_975
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chextools.metrics.student import quantile_975, upper_tail
+
 MOST_EXACT = 14  # clusters whose signs are all tried, 2^14 ways
 DRAWS = 100_000  # of signs, where there are more
 MOST_DRAWN = 5_000  # clusters beyond which the sum of signs is as good as normal
@@ -86,9 +88,7 @@ def _as_far(sums: np.ndarray, contributions: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _two_sided_normal(contributions: np.ndarray) -> float:
-    from math import erfc, sqrt
-
-    return erfc(abs(contributions.sum()) / sqrt(2 * np.square(contributions).sum()))
+    return 2 * upper_tail(float(abs(contributions.sum()) / np.sqrt(np.square(contributions).sum())), np.inf)
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ class Difference:
     p: float
     shift: float = 0.0
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        half = _quantile(self.freedom, confidence) * self.error
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval."""
+        half = quantile_975(self.freedom) * self.error
         middle = self.value + self.shift
         return middle - half, middle + half
 
@@ -122,12 +123,9 @@ class Difference:
         return max(self._beyond(self.value + self.shift + margin), self._beyond(margin - self.value - self.shift))
 
     def _beyond(self, distance: float) -> float:
-        from scipy.special import ndtr, stdtr
-
         if not self.error:
             return float(distance <= 0)
-        score = -distance / self.error
-        return float(ndtr(score) if np.isinf(self.freedom) else stdtr(self.freedom, score))
+        return upper_tail(distance / self.error, self.freedom)
 
 
 def differences(pred: np.ndarray, ref: np.ndarray, clusters: Clusters, seed: int = 0) -> list[Difference]:
@@ -217,16 +215,9 @@ def _decrease_interval(
         return _decrease(*own), np.nan, np.nan
     slope = np.array([1 / pred, -1 / ref])
     error = float(np.sqrt(max(slope @ covariance[:2, :2] @ slope, 0)))
-    half = _quantile(freedom, 0.95) * error
+    half = quantile_975(freedom) * error
     lower, upper = (100 * (1 - pred / ref * np.exp(sign * half)) for sign in (1, -1))
     return _decrease(*own), float(lower), float(upper)
-
-
-def _quantile(freedom: float, confidence: float) -> float:
-    from scipy.special import ndtri, stdtrit
-
-    upper = (1 + confidence) / 2
-    return float(ndtri(upper) if np.isinf(freedom) else stdtrit(freedom, upper))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
