@@ -192,13 +192,14 @@ def _new(given: dict[str, Any]) -> Tensor:
 
 _SAME = (
     "relu relu6 silu gelu mish sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu selu celu softplus softmax "
-    "log_softmax roll neg abs square sqrt rsqrt exp clamp pow clone contiguous flip zeros_like ones_like reciprocal erf"
+    "log_softmax roll neg abs square sqrt rsqrt exp clamp pow clone contiguous flip zeros_like ones_like reciprocal erf "
+    "slice_scatter select_scatter"
 ).split()
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME, _same),
     **dict.fromkeys(("add", "sub", "mul", "maximum", "minimum"), _broadcast),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _compared),
-    **dict.fromkeys(("mean", "amax", "amin"), _mean),
+    **dict.fromkeys(("mean", "amax", "amin", "sum"), _mean),
     **dict.fromkeys(("matmul", "bmm", "mm"), _matmul),
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), _pool),
     **dict.fromkeys(("new_zeros", "new_ones"), _new),
