@@ -85,7 +85,7 @@ def start(
     """
     first, items = first_of(items)
     networks = None if first is None else load(paths, settings, first, device, batch_size)
-    return Run(items, networks, settings, Journal(output, _id_of, resume) if output and resume else None)
+    return Run(items, networks, settings, Journal(output, _id_of) if output and resume else None)
 
 
 class Run:
@@ -117,8 +117,8 @@ class Run:
             stack.enter_context(contextlib.closing(found))
             for record in tally.passing(tally.progress(found, "CXRs")):
                 self.summary.add(record)
-                if self._journal is not None and record["id"] not in self._journal:
-                    self._journal.add(f"{records.dumps(record)}\n".encode("ascii"))
+                if self._journal is not None:
+                    self._journal.add(record["id"], f"{records.dumps(record)}\n".encode("ascii"))
                 yield record
 
     def lines(self, tally: Tally | None = None, jobs: int | None = None) -> Generator[str, None, None]:

@@ -18,20 +18,14 @@ class Journal:
     A last line that was cut off does not count. Memory grows with the number of keys, not with their lines.
     """
 
-    def __init__(self, path: str | os.PathLike, key_of: Callable[[bytes], str | None], resume: bool = False):
-        """key_of: a line's key, None for a line that does not count. resume: keep what there is.
-
-        Raises InputError if the file cannot be written, or if a former run has left one and this does not go on.
-        """
+    def __init__(self, path: str | os.PathLike, key_of: Callable[[bytes], str | None]):
+        """key_of: a line's key, None for one that does not count. Raises InputError if the file cannot be written."""
         self.path = Path(f"{os.fspath(path)}{SUFFIX}")
         self._places: dict[str, tuple[Path, int]] = {}
         try:
-            if resume:
-                for source in (Path(path), self.path):
-                    self._index(source, key_of)
-            elif self.path.exists():
-                raise InputError(f"{self.path}: left by a run that was stopped; go on with --resume, or remove it")
-            self._stream = open(self.path, "ab")  # noqa: SIM115 - closed by `finished`
+            for source in (Path(path), self.path):
+                self._index(source, key_of)
+            self._stream = open(self.path, "ab")
         except OSError as error:
             raise InputError(f"{self.path}: {error.strerror}") from None
 
@@ -45,8 +39,11 @@ class Journal:
             stream.seek(start)
             return stream.readline()
 
-    def add(self, line: bytes) -> None:
-        """Append a line with its end; it is in the file when this returns, also if the process is killed."""
+    def add(self, key: str, line: bytes) -> None:
+        """Append a line with its end, unless it is there; it is in the file when this returns, whatever comes then."""
+        if key in self and self.line(key) == line:
+            return
+        self._places[key] = (self.path, self._stream.tell())
         self._stream.write(line)
         self._stream.flush()
 

@@ -71,7 +71,7 @@ class Networks:
         count = len(next(iter(images.values())))
 
         def work(part: slice) -> Tensor:
-            cut = {square: torch.as_tensor(pixels[part]) for square, pixels in images.items()}
+            cut = {square: torch.tensor(pixels[part]) for square, pixels in images.items()}
             if part.stop == count:
                 cut = {square: _filled_up(pixels, size) for square, pixels in cut.items()}
             batch = {square: pixels.numpy() for square, pixels in cut.items()}
@@ -99,7 +99,7 @@ class Networks:
         key = (id(subject), square, about.mean, about.std)
         filled = (*key, plan.baseline)
         if key not in known:
-            grey = torch.as_tensor(subject.images[square])[None]
+            grey = torch.tensor(subject.images[square])[None]
             known[key] = inference.normalise(grey, about.mean, about.std, self.ensemble.device)
         image = known[key]
         if filled not in known:

@@ -28,7 +28,7 @@ def remove_and_debias(subject: Subject, settings: ProbeSettings) -> Plan:
     orders = [*subject.places.values(), subject.centre_places]
     stacked = torch.stack([each for order in orders for each in (order, subject.size**2 - 1 - order)])
     taken = torch.from_numpy(cuts(settings.steps, subject.size**2)).to(stacked.device, torch.int32)
-    image = torch.as_tensor(subject.images[subject.square]).to(subject.device, torch.float32)
+    image = torch.tensor(subject.images[subject.square]).to(subject.device, torch.float32)
     inner = settings.steps - 1  # where all is removed there is nothing to impute from: a curve ends a step before
     count = 1 + len(stacked) * inner
     seed = int(subject.random(settings.seed, "road").integers(2**31))
