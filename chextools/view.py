@@ -111,6 +111,8 @@ class Known:
             try:
                 size = item.record.get("size") or images.measure(item.record["image"]).size
                 truth = drawn.with_masks(truth, size=tuple(size))
+                if truth.get("failed") and not truth["masks"]:
+                    raise InputError(next(iter(truth["failed"].values())))
             except (InputError, KeyError) as error:
                 return Failure(item.where, str(error))
         return Subject(item.where, item.record, truth, self.points.get(identifier))

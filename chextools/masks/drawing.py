@@ -50,7 +50,7 @@ class Drawing:
     def count(self, task: str) -> int | None:
         """How many boxes and outlines a reader drew; None of several readers, and of painted pixels."""
         shapes = [shape for by_task in self.readers.values() for shape in by_task.get(task, ())]
-        if len(self.readers) > 1 or any(isinstance(shape, (Painted, Runs)) for shape in shapes):
+        if shapes and (len(self.readers) > 1 or any(isinstance(shape, (Painted, Runs)) for shape in shapes)):
             return None
         return len(shapes)
 
