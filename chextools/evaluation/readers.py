@@ -87,6 +87,9 @@ def _compared(record: dict, drawing: Drawing, settings: EvaluationSettings) -> C
             continue
         masks = [by_reader[name] for name in names]
         pairs = list(itertools.combinations(masks, 2))
+        if not any(mask.bounds.size for mask in masks):  # most findings of most images
+            row.counts[3, k] = len(pairs)
+            continue
         row.values[0, :, k] = _means([*pairs, *((b, a) for a, b in pairs)], settings.slice)
         row.values[1, :, k] = _means(list(_left_out(masks, drawing.rule)), settings.slice)
         row.counts[:, k] = np.sum([agreement.presence(a, b) for a, b in pairs], axis=0)
