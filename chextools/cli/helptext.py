@@ -20,7 +20,7 @@ GROUPS = {
     ).split(),
     DO: [],
     "Output": (
-        "output format force csv calibration per-image replicate-table pack plots title gallery card theme tensorboard "
+        "output format like force csv calibration per-image replicate-table pack plots title gallery card theme tensorboard "
         "curve logits summary"
     ).split(),
     "Running": "device jobs batch seed shard resume fail-fast max-time quiet verbose version help".split(),

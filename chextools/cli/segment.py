@@ -32,6 +32,11 @@ chex-segment gradcam_maps_val --threshold tuning_results.csv --format chexlocali
     "Records, the study's JSON by image and task, a COCO data set, results with scores for it, Kaggle's run lengths, "
     "or an image per mask, TASK/ID.png in the folder that -o names.",
 )
+@click.option(
+    "--like",
+    metavar="COCO",
+    help="For --format coco-results: the data set beside which COCOeval reads them. [default: one of --format coco]",
+)
 @options.output("the masks")
 @options.force()
 @options.jobs()
@@ -49,6 +54,7 @@ def command(
     truth_settings,
     renamed,
     output_format,
+    like,
     output,
     force,
     jobs,
@@ -62,6 +68,8 @@ def command(
     by content. Writes the records with "masks" (COCO RLE).
     """
     inputs = base.default_inputs(context, inputs)
+    if like and output_format != "coco-results":
+        raise click.UsageError("--like is for --format coco-results")
 
     from chextools import segment
     from chextools.plumbing import files
@@ -90,7 +98,7 @@ def command(
         return
     with base.output(output, force) as write:
         masks = segment.run(inputs, settings, stdin=base.stdin(), tally=tally)
-        for text in formats.write(masks, output_format, frozenset(map(canonical, tasks)) or None):
+        for text in formats.write(masks, output_format, frozenset(map(canonical, tasks)) or None, like):
             write(text)
     tally.finish()
 

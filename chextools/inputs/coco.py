@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from chextools.errors import InputError
 from chextools.inputs import drawn
 from chextools.masks.drawing import ALONE, Drawing
 from chextools.masks.mask import Mask, union
 from chextools.masks.shapes import Box, Painted, Polygon, Shape, draw, outside
+from chextools.plumbing import jsontext, streams
 from chextools.records import records
 from chextools.records.records import Failure
 from chextools.records.sizes import check_size, shortened
@@ -173,26 +174,44 @@ def document_of(found: Iterable[dict]) -> dict:
     }
 
 
-def results_of(found: Iterable[dict]) -> Iterator[dict]:
+def results_of(found: Iterable[dict], like: str | None = None) -> Iterator[dict]:
     """COCO results of records with masks and scores, for `loadRes` beside a data set of `document_of`.
 
+    like: another data set's file, whose numbers of images and categories are taken; what it lacks is left out.
     Raises InputError for a mask without a score, by which COCOeval orders.
     """
+    image_of, category_of_task = numbers_in(like) if like else (number_of, category_of)
+    strangers = []
     for record in found:
+        image = image_of(record["id"])
+        if image is None:
+            strangers.append(record["id"])
+            continue
         for task, rle in record.get("masks", {}).items():
-            mask = Mask.from_rle(rle)
-            if not mask.area:
+            mask, category = Mask.from_rle(rle), category_of_task(task)
+            if not mask.area or category is None:
                 continue
             score = records.number(record.get("scores", {}).get(task), "scores")
             if score != score:
                 raise InputError(f"{record['id']}: {task}: no score, by which COCOeval orders")
-            yield {
-                "image_id": number_of(record["id"]),
-                "category_id": category_of(task),
-                "segmentation": rle,
-                "bbox": mask.box(),
-                "score": score,
-            }
+            yield {"image_id": image, "category_id": category, "segmentation": rle, "bbox": mask.box(), "score": score}
+    if strangers:
+        log.warning("not in %s, left out: %s", like, records.few(strangers))
+
+
+def numbers_in(path: str) -> tuple[Callable[[str], object], Callable[[str], object]]:
+    """The numbers of images by id, and of categories by task, of a data set's file. Raises InputError if it is none."""
+    with streams.open_input(path) as stream:
+        document = jsontext.loads(b"".join(streams.read_rest(streams.lines(stream, path, streams.MAX_DOCUMENT), path)))
+    try:
+        images = {
+            image.get("record") or drawn.id_of_image(image.get("file_name")): image.get("id")
+            for image in _listed(document, "images")
+        }
+        categories = {canonical(str(each.get("name"))): each.get("id") for each in _listed(document, "categories")}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return images.get, categories.get
 
 
 def number_of(identifier: str) -> int:

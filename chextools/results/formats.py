@@ -20,10 +20,13 @@ from chextools.records.records import dumps
 log = logging.getLogger(__name__)
 
 
-def write(records: Iterable[dict], output_format: str, wanted: Collection[str] | None = None) -> Iterator[str]:
+def write(
+    records: Iterable[dict], output_format: str, wanted: Collection[str] | None = None, like: str | None = None
+) -> Iterator[str]:
     """Text of the records, piece by piece: JSON Lines, the study's {id: {task: RLE}}, a COCO data set or its results,
     or a CSV of Kaggle's absolute run lengths, a row per image and task. Masks as PNG are files: `write_png`.
 
+    like: a COCO data set whose numbers results take; None for those of ours.
     wanted: the tasks that the study's format must hold for every image; None for the study's ten.
     """
     if output_format == "jsonl":
@@ -34,7 +37,7 @@ def write(records: Iterable[dict], output_format: str, wanted: Collection[str] |
     if output_format == "chexlocalize":
         return _chexlocalize(records, tasks.STUDY if wanted is None else wanted)
     if output_format == "coco-results":
-        return _listed(coco.results_of(records))
+        return _listed(coco.results_of(records, like))
     return iter([dumps(coco.document_of(records)) + "\n"])
 
 

@@ -113,6 +113,23 @@ def test_ours_reads_back_as_it_was():
     assert not any("kind" in record for record in again)
 
 
+def test_results_take_the_numbers_of_another_data_set(cli, tmp_path):
+    masks = [next(iter(records()))]
+    theirs = {
+        "images": [{"id": 17, "file_name": "imgs/p0.png", "height": 90, "width": 80}],
+        "annotations": [],
+        "categories": [{"id": 5, "name": "Edema"}],
+    }
+    theirs["images"][0]["record"] = "p0"
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
+    lines = "".join(json.dumps(record) + "\n" for record in [*masks, masks[0] | {"id": "p9"}])
+    options = ["--format", "coco-results", "--like", tmp_path / "theirs.json"]
+    result = cli("chex-segment", *options, stdin=lines.encode())
+    (found,) = json.loads(result.out)
+    assert (found["image_id"], found["category_id"], found["score"]) == (17, 5, 0.9)
+    assert "left out: 1 CXR (p9)" in result.err
+
+
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
 def test_truth_against_itself_has_an_average_precision_of_one(kind, tmp_path):
     """Results and data set are written by runs that know nothing of each other, in different orders."""
