@@ -82,9 +82,12 @@ setup(
         "parity": [
             "captum>=0.7",
             "grad-cam>=1.5",
+            "monai>=1.3",
+            "quantus>=0.6",
             "scikit-image>=0.22",
             "scikit-learn>=1.3",
             "simpleitk>=2.3",
+            "surface-distance>=0.1",
             "timm>=1.0",
             "torchxrayvision>=1.2",
             "transformers>=4.40",
