@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 def batches(
     items: Iterable[Located | Failure], size: int | Sequence[Square], batch_size: int, jobs: int = 1
-) -> Iterator[list[tuple[Located | Failure, np.ndarray | None]]]:
+) -> Generator[list[tuple[Located | Failure, Any]], None, None]:
     """Lists of up to `batch_size` (item, image), in the order of the items; images are uint8 [size, size].
 
     While a batch is worked on, a thread takes the next items and `jobs` others decode them, at most two batches ahead;
@@ -68,7 +68,7 @@ def batches(
         thread.join(1)  # unless it waits for input that may never come
 
 
-def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) -> Iterator[R]:
+def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) -> Generator[R, None, None]:
     """`work(batch)` of each batch, in order, by threads of their own, at most one batch ahead of each.
 
     workers: how many at once. Where there are several, each computes with one core: no core waits for the others
@@ -249,7 +249,7 @@ def _load(item: Located | Failure, size: int | Sequence[Square]) -> tuple[Locate
         return Failure(item.where, str(error)), None
 
 
-def _next(results: queue.Queue) -> object:
+def _next(results: queue.Queue) -> Any:
     """The next result, None at the end; short waits, so that signals are seen."""
     while True:
         with contextlib.suppress(queue.Empty):

@@ -72,8 +72,8 @@ class Summary:
                     row["reason"] = self.reasons.get((name, self.tasks[k]), "no heatmap of this task")
                 found.append(row | tail)
             over = bootstrap.nanmean(drawn, axis=1)
-            average = float(bootstrap.nanmean(means)), over, n.sum(), max(failed), bootstrap.nanmean(observed)
-            row = _row(name, AVERAGE, *average)
+            mean, seen = (float(bootstrap.nanmean(values)) for values in (means, observed))
+            row = _row(name, AVERAGE, mean, over, int(n.sum()), max(failed), seen)
             row |= {what: float(bootstrap.nanmean(values)) for what, values in beside.items()}
             if PROBES[name].chance is not None:
                 row["chance"] = PROBES[name].chance

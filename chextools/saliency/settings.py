@@ -41,7 +41,7 @@ class MethodSettings:
 
     def label(self, size: int) -> str:
         """What a record's "method" says: the name, and what differs from its defaults or has none in the literature."""
-        method, said = METHODS[self.method], {}
+        method, said = METHODS[self.method], dict[str, object]()
         if "window" in method.options:
             said["window"], said["stride"] = self.sweep(size)
         for name in ("steps", "baseline", "rule", "samples"):
@@ -71,7 +71,7 @@ class MethodSettings:
         if self.baseline == "zero":
             found["baseline"] = 0.0
         elif self.baseline not in ("mean", "blur"):
-            grey = GREYS.get(self.baseline, self.baseline)
+            grey = GREYS[self.baseline] if isinstance(self.baseline, str) else self.baseline
             found["baseline"] = [(grey - m) / s for m, s in zip(checkpoint.mean, checkpoint.std)]
         for name in ("steps", "rule", "samples", "seed"):
             found[name] = getattr(self, name)
