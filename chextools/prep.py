@@ -32,7 +32,7 @@ class PrepSettings:
     split: the shares of `SPLITS`, adding up to 1; None leaves records as they are. Images of a patient stay together,
     or those of a group where records have the key `GROUP`.
     seed: of the split.
-    decode: whether to decode images that are not packed, to find damage inside them.
+    decode: whether to look for all damage: to decode images that are not packed, and to find JPEGs that were cut.
     """
 
     size: int | None = None
@@ -87,12 +87,12 @@ def prepare(
             )
             if result.frames > 1:
                 log.warning("%s: %d frames; the first counts", item.record["image"], result.frames)
-            if result.pixels is not None:
+            if result.pixels is not None and pack:
                 pack.add(result.at, item.record, result.pixels)
         yield item
     if pack:
         pack.finish()
-    if held:
+    if held and pack:
         log.warning("%s: the pack also holds %s not in this list", pack.part.folder, records.few(sorted(held)))
     if settings.split and strangers:
         log.warning("%d images of no known patient: each is split on its own", strangers)
@@ -139,7 +139,7 @@ def _prepare(task: _Task, settings: PrepSettings) -> _Done:
             return _Done(Located(item.where, _again(record, task.entry["record"], settings)), task.at, grouped=grouped)
         pixels = None
         if settings.size:
-            header, pixels = images.decode(record["image"], settings.size)
+            header, pixels = images.decode(record["image"], settings.size, settings.decode)
         else:
             header = images.check(record["image"], settings.decode)
         record = _described(record, header.about | {"size": list(header.size)}, settings)

@@ -401,6 +401,6 @@ def test_the_first_process_reports_for_all(monkeypatch):
     """An error of another says whose it is."""
     monkeypatch.setattr(Ranks, "tell", lambda ranks, error: None)  # there are no others here
     with pytest.raises(InputError, match="^rank 1 on .*: x: no records$"), ranks.found(TORCHRUN):
-        train.read([], "x")
+        train.read_data([], "x")
     with pytest.raises(InputError, match="^x: no records$"), ranks.found(TORCHRUN | {"RANK": "0"}):
-        train.read([], "x")
+        train.read_data([], "x")

@@ -300,3 +300,33 @@ def test_a_full_disk_leaves_a_pack_to_resume(cli, tmp_path):
 def test_prep_never_imports_torch():
     script = "import sys, chextools.prep, chextools.inputs.image_lists; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_verify_finds_a_jpeg_that_was_cut_before_its_end_marker(cli, tmp_path, pack):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.jpg")
+    data = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")
+    more = ["--pack", tmp_path / "pack", "--size", 16] if pack else []
+    result = cli("chex-prep", tmp_path / "x.jpg", "--verify", *more)
+    assert result.code == 1 and "truncated: pixels are missing before the end marker" in result.err
+
+
+def test_of_many_absent_images_a_few_are_named(cli, tmp_path):
+    (tmp_path / "t.csv").write_text("Path,Edema\n" + "".join(f"{k}.png,1\n" for k in range(50)))
+    result = cli("chex-prep", tmp_path / "t.csv")
+    assert result.code == 1
+    warnings = result.err.splitlines()
+    assert len(warnings) == 5 and "50 files are absent, of which the first 3 are named" in warnings[3]
+    assert warnings[4] == "chex-prep: error: 50 of 50 records failed"
+
+
+def test_a_split_by_a_column_keeps_its_values_together(cli, tmp_path):
+    for k in range(40):
+        Image.new("L", (4, 4), k).save(tmp_path / f"{k}.png")
+    (tmp_path / "t.csv").write_text("Path,site,Edema\n" + "".join(f"{k}.png,s{k % 5},1\n" for k in range(40)))
+    records = lines(cli("chex-prep", tmp_path / "t.csv", "--split", "0.5,0.5", "--split-by", "site").out)
+    sides = {r["id"]: r["split"] for r in records}
+    assert all(len({sides[str(k)] for k in range(site, 40, 5)}) == 1 for site in range(5))
+    assert len(set(sides.values())) == 2 and "split_by" not in records[0]

@@ -250,10 +250,10 @@ def run_of(xrays, folder, ranks=ALONE, **settings) -> train.Run:
         "lr": 1e-3,
         "augmentation": augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True),
     }
-    settings = train.Settings(**(options | settings))
+    settings = train.TrainSettings(**(options | settings))
     names = ("train.csv", "valid.csv")
-    data, valid = (train.read(image_lists.read_image_lists([str(xrays / name)], None), name) for name in names)
-    labelling = train.label(data, valid, settings)
+    data, valid = (train.read_data(image_lists.read_image_lists([str(xrays / name)], None), name) for name in names)
+    labelling = train.settle_labels(data, valid, settings)
     run_folder = RunFolder(folder, settings.keep, settings.ensemble, ranks.leads)
     resumed = folder.exists()
     run = train.Run(settings, labelling, data, valid, run_folder, "cpu", 1, resumed, ranks)
@@ -668,5 +668,5 @@ def test_records_without_labels_are_refused(xrays):
     image = str(xrays / "patient000/study1/view1_frontal.png")
     good = Located("x:1", {"id": "a", "image": image, "labels": {"Edema": 1}})
     with pytest.raises(InputError, match="^x: no labels"):
-        train.read([Located("x:1", good.record | {"labels": {}})], "x")
-    assert train.read([good], "x").records[0]["labels"] == {"Edema": 1}
+        train.read_data([Located("x:1", good.record | {"labels": {}})], "x")
+    assert train.read_data([good], "x").records[0]["labels"] == {"Edema": 1}

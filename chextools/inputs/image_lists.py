@@ -12,11 +12,12 @@ records are relative to the working directory.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from chextools.errors import InputError
 from chextools.inputs import inputs, labels_by_id, labels_chexpert, labels_mimic, labels_nih, labels_padchest
@@ -46,7 +47,7 @@ _IMAGE_NAMES = frozenset(
 )  # meant to be images, so that one that is none is an error and not just some other file
 
 
-def read_image_lists(sources: Sequence[str], stdin: BinaryIO, **options) -> Iterator[Located | Failure]:
+def read_image_lists(sources: Sequence[str], stdin: BinaryIO, **options: Any) -> Iterator[Located | Failure]:
     """Image records of all inputs in turn, with `read_image_list`'s options; an id that comes twice is a failure."""
     return records.unique(item for source in sources for item in read_image_list(source, stdin, **options))
 
@@ -139,7 +140,7 @@ def located(where: str, image: str, relative: str) -> Located | Failure:
 
 def _is_image(path: str, stream: BinaryIO) -> bool:
     """Whether a file is, or is meant to be, an image; nothing is read from its stream."""
-    return PurePath(path).suffix.lower() in _IMAGE_NAMES or images.is_image(stream.peek(images.HEAD))
+    return PurePath(path).suffix.lower() in _IMAGE_NAMES or images.is_image(streams.peek(stream)[: images.HEAD])
 
 
 def _folder(folder: str) -> Iterator[Located | Failure]:
@@ -177,7 +178,7 @@ def _paths(lines: Iterable[str]) -> Iterator[Located | Failure]:
 
 def _until_null(stream: BinaryIO) -> Iterator[str]:
     rest = b""
-    while block := stream.read1(2**16):
+    while block := cast(io.BufferedReader, stream).read1(2**16):
         *whole, rest = (rest + block).split(b"\0")
         yield from map(os.fsdecode, whole)
     if rest:

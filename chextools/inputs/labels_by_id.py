@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from chextools.errors import InputError
@@ -83,7 +83,14 @@ def read_rsna(table: CsvTable, wishes: Wishes) -> Iterator[Located | Failure]:
     yield from _read_by_image(table, table.rows(), "patientId", said, _RSNA_FOLDERS, wishes)
 
 
-def _read_by_image(table, rows, key, said, folders, wishes: Wishes) -> Iterator[Located | Failure]:
+def _read_by_image(
+    table: CsvTable,
+    rows: Iterable[tuple[str, dict[str, str] | InputError]],
+    key: str,
+    said: Callable[[Mapping[str, str]], dict[str, int]],
+    folders: Sequence[str],
+    wishes: Wishes,
+) -> Iterator[Located | Failure]:
     """Rows of an image together, and whoever cannot be read where it stands."""
     places: dict[str, str] = {}
     first: dict[str, Mapping[str, str]] = {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from chextools.errors import InputError
 from chextools.tasks import hint
 from chextools.training.augment import Augmentation
 from chextools.training.folder import CONFIG, is_run, read_config
+from chextools.training.settings import TrainSettings
 
 # Options that are not replayed by --config: where a run is, and how this part of it is run
 OF_THIS_RUN = {"output", "resume", "config", "max_time"}
@@ -61,12 +63,14 @@ def code_of(run: str) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def settings(values: Mapping, kind: type):
-    """`chextools.train.Settings`, which is the kind, of the options."""
-    names = kind.__dataclass_fields__.keys() - {"augmentation"}
+def settings(values: Mapping) -> TrainSettings:
+    """The settings that the options are."""
+    names = TrainSettings.__dataclass_fields__.keys() - {"augmentation"}
     changes = Augmentation(*(values[name] for name in Augmentation.__dataclass_fields__))
-    plain = {name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names}
-    return kind(**plain, augmentation=changes)
+    plain: dict[str, Any] = {
+        name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names
+    }
+    return TrainSettings(**plain, augmentation=changes)
 
 
 def _plain(value: object) -> object:

@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from chextools.errors import InputError
 from chextools.models import checkpoints
@@ -34,7 +35,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike, keep: int, ensemble: int, writes: bool = True):
         self.path, self.keep, self.ensemble, self.writes = Path(path), keep, ensemble, writes
-        self._lock = None
+        self._lock: BinaryIO | None = None
 
     def start(self, config: Mapping) -> None:
         """Make the folder, with its config.json, and lock it."""

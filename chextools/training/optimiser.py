@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
-def make(name: str, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float | None):
+def make(
+    name: str, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float | None
+) -> torch.optim.Optimizer:
     """The optimiser, with PyTorch's settings, SGD with momentum 0.9. AdamW decays by 0.01 unless told otherwise."""
     import torch
 
@@ -48,12 +51,15 @@ class Loss:
     multiclass: which tasks are. weights: float32 [K, 3] of negative, positive and uncertain labels.
     """
 
-    def __init__(self, multiclass, weights, device):
+    def __init__(self, multiclass: Iterable[bool], weights: np.ndarray, device: torch.device):
+        multiclass = list(multiclass)
         import torch
 
         self.three = torch.tensor([k for k, m in enumerate(multiclass) if m], device=device, dtype=torch.long)
         self.two = torch.tensor([k for k, m in enumerate(multiclass) if not m], device=device, dtype=torch.long)
-        single, triple, column = [], [], 0
+        single: list[int] = []
+        triple: list[int] = []
+        column = 0
         for m in multiclass:
             (triple if m else single).extend(range(column, column := column + (3 if m else 1)))
         self.single, self.triple = (torch.tensor(c, device=device, dtype=torch.long) for c in (single, triple))

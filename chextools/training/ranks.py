@@ -75,7 +75,7 @@ class Ranks:
         distributed.init_process_group(
             backend, init_method=self.meeting, rank=self.rank, world_size=self.count, timeout=patience
         )
-        errors = [None] * self.count
+        errors: list[str | None] = [None] * self.count
         distributed.all_gather_object(errors, error)
         if first := next(filter(None, errors), None):
             with contextlib.suppress(RuntimeError):
@@ -103,7 +103,7 @@ class Ranks:
         if self.count > 1:
             from torch import distributed
 
-            values = [None] * self.count
+            values: list[object] = [None] * self.count
             distributed.all_gather_object(values, value)
             if any(other != value for other in values):
                 raise InputError(otherwise)
@@ -156,7 +156,7 @@ def read(environment: Mapping[str, str]) -> Ranks:
     """
     meeting = "env://"
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+        names: tuple[str, ...] = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
     elif "SLURM_STEP_NUM_TASKS" in environment:
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         meeting = f"tcp://{_host(environment)}:{_port(environment)}"
@@ -176,7 +176,8 @@ def read(environment: Mapping[str, str]) -> Ranks:
 
 def first_host(nodes: str) -> str:
     """The first name in Slurm's short form of a list of nodes: `gpu07` of `gpu[07-09,12],big1`."""
-    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes)[0]
+    found = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes)
+    first = found[0] if found else ""
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first)
 
 

@@ -7,10 +7,9 @@ empty counts as absent, and so does a window without width.
 
 from __future__ import annotations
 
-import io
 import zlib
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pydicom
@@ -257,12 +256,12 @@ def _inflated(stream: BinaryIO) -> tuple[BinaryIO, int | None]:
     if machine.unconsumed_tail:
         raise LimitError(f"inflates to more than {(MAX_BYTES // _PER_BYTE + _META) >> 20} MiB")
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    file = io.BytesIO()
+    file = pydicom.filebase.DicomBytesIO()
     file.write(b"\0" * 128 + b"DICM")
     pydicom.filewriter.write_file_meta_info(file, pydicom.dataset.FileMetaDataset(meta), enforce_standard=False)
     file.write(body)
     file.seek(0)
-    return file, len(body)
+    return cast(BinaryIO, file), len(body)
 
 
 def _is_after_meta(tag: int, _vr: str | None, _length: int) -> bool:

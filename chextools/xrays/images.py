@@ -15,6 +15,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -57,9 +58,8 @@ def check(path: str | os.PathLike, decode: bool = False, quick: bool = False) ->
         kind = picture.header.kind
         if decode:
             _square(picture, (_CHECKED, _CHECKED))
-            if kind in JPEG and jpeg.is_cut(stream):
-                raise InputError("truncated: pixels are missing before the end marker")
-        elif kind == "DICOM":
+            _refuse_cut(stream, kind)
+        elif not isinstance(picture, Picture):
             if not quick:
                 picture.check()
         elif not (_has_end(stream, picture) or (quick and kind not in _ENDS)):
@@ -79,11 +79,14 @@ def load(path: str | os.PathLike, size: int) -> np.ndarray:
     return decode(path, size)[1]
 
 
-def decode(path: str | os.PathLike, size: int) -> tuple[Header, np.ndarray]:
-    """(header, `load`) in one reading."""
+def decode(path: str | os.PathLike, size: int, verify: bool = False) -> tuple[Header, np.ndarray]:
+    """(header, `load`) in one reading; `verify`: a JPEG that was cut before its end marker is an InputError, too."""
     with _reading(path) as stream:
         picture = _opened(stream)
-        return picture.header, _square(picture, (size, size))
+        pixels = _square(picture, (size, size))
+        if verify:
+            _refuse_cut(stream, picture.header.kind)
+        return picture.header, pixels
 
 
 def shrink(path: str | os.PathLike, longest: int) -> tuple[Header, np.ndarray]:
@@ -160,6 +163,11 @@ def _square(picture: Picture | dicom.Picture, size: tuple[int, int]) -> np.ndarr
     return np.asarray(picture.turned(resized))
 
 
+def _refuse_cut(stream: BinaryIO, kind: str) -> None:
+    if kind in JPEG and jpeg.is_cut(stream):
+        raise InputError("truncated: pixels are missing before the end marker")
+
+
 def _proportional(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(width, height) of an image of (height, width) `size` when its longer side has `longest` pixels."""
     scale = longest / max(size)
@@ -176,7 +184,7 @@ def _has_end(stream: BinaryIO, picture: Picture | dicom.Picture) -> bool:
     return _ENDS[kind] in stream.read()
 
 
-def _dicom():
+def _dicom() -> ModuleType:
     try:
         from chextools.xrays import dicom
     except ImportError:

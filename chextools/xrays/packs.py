@@ -18,8 +18,9 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -42,7 +43,7 @@ def is_pack(folder: str | os.PathLike) -> bool:
     return any(True for _ in _indexes(folder))
 
 
-def pixels(record: dict, size: int) -> np.ndarray:
+def pixels(record: Mapping, size: int) -> np.ndarray:
     """The image of a record: uint8 [size, size], from its "pack" where it came from one, else decoded from its file.
 
     Both give the same bytes. Raises InputError in one line.
@@ -139,9 +140,12 @@ class Writer:
     where it holds a pack of another kind.
     """
 
-    def __init__(self, folder: str, size: int, shard: tuple[int, int] = (1, 1), force: bool = False, resume=False):
+    def __init__(
+        self, folder: str, size: int, shard: tuple[int, int] = (1, 1), force: bool = False, resume: bool = False
+    ):
         self.part = _Part(files.make_folder(folder), shard, read=False)
-        self.header = {"pack": VERSION, "size": size, "shard": list(shard), "decoder": _decoder()}
+        self.size = size
+        self.header: dict = {"pack": VERSION, "size": size, "shard": list(shard), "decoder": _decoder()}
         self._refuse_strangers(folder, shard)
         self.finished = self.part.index.exists()
         if not (force or resume):
@@ -149,7 +153,7 @@ class Writer:
                 raise InputError(f"{folder}: holds a pack; --resume continues it, --force replaces it")
             if self.part.half_index.exists():
                 raise InputError(f"{folder}: holds an unfinished pack; --resume continues it, --force replaces it")
-        self._data = self._index = None
+        self._streams: tuple[BinaryIO, BinaryIO] | None = None  # index and data
         self._crc = self._end = 0
         self.done: dict[str, tuple[int, int]] = {}
         if resume and self.finished:
@@ -162,9 +166,18 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stream in (self._data, self._index):
-            if stream:
-                stream.close()
+        for stream in self._streams or ():
+            stream.close()
+
+    @property
+    def _index(self) -> BinaryIO:
+        assert self._streams is not None
+        return self._streams[0]
+
+    @property
+    def _data(self) -> BinaryIO:
+        assert self._streams is not None
+        return self._streams[1]
 
     def entry(self, identifier: str) -> dict | None:
         """What the index says of an image, None for one that is not in it."""
@@ -179,9 +192,10 @@ class Writer:
             self._reopen()
         start = self._end
         try:
-            self._data.write(np.ascontiguousarray(image))
+            data = np.ascontiguousarray(image).data
+            self._data.write(data)
             self._data.flush()  # before the index says so
-            self._write({"row": len(self.done), "at": at, "crc32": zlib.crc32(image), "record": record})
+            self._write({"row": len(self.done), "at": at, "crc32": zlib.crc32(data), "record": record})
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.part.data)) from None
         self.done[record["id"]] = start, self._end - start
@@ -224,7 +238,7 @@ class Writer:
         with contextlib.suppress(FileNotFoundError):
             if resume and part.half_index.exists() and not part.half_data.exists():
                 os.replace(part.data, part.half_data)  # killed between the two renames
-        self._index, self._data = _appending(part.half_index), _appending(part.half_data)
+        self._streams = _appending(part.half_index), _appending(part.half_data)
         _lock(self._index, part.folder)
         self._crc = self._end = 0
         self.done = {}
@@ -265,7 +279,7 @@ class Writer:
         self.part.repair()
         self.part.load()
         self._check_header(self.part.header)
-        self._index = open(self.part.index, "rb")
+        self._streams = open(self.part.index, "rb"), open(self.part.data, "rb")
         offset = len(self._index.readline())
         for entry, line in zip(self.part.entries, self._index):
             self.done[entry["record"]["id"]] = offset, len(line)
@@ -274,7 +288,8 @@ class Writer:
 
     def _reopen(self) -> None:
         """A finished pack to which images are added is unfinished again."""
-        self._index.close()
+        for stream in self._streams or ():
+            stream.close()
         os.replace(self.part.data, self.part.half_data)
         os.replace(self.part.index, self.part.half_index)
         self.finished = False
@@ -376,14 +391,14 @@ def _indexes(folder: str | os.PathLike) -> Iterator[tuple[int, int, bool]]:
             yield int(found[1]), int(found[2]), found[3] is not None
 
 
-def _appending(path: Path):
+def _appending(path: Path) -> BinaryIO:
     try:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 
 
-def _lock(stream: object, folder: Path) -> None:
+def _lock(stream: BinaryIO, folder: Path) -> None:
     """Keep a second run out; where the file system has no locks, users must."""
     try:
         fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

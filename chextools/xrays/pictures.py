@@ -74,7 +74,7 @@ class Picture:
                 per_pixel = 2 * len(self.image.getbands()) if self.image.info.get("progressive") else 0
         height, width = check_size(size, "the image's size")
         if height * width * per_pixel > MAX_BYTES:
-            mode = self.image.mode if self.image else f"{self.tiff.bits} bits"
+            mode = self.image.mode if self.image else f"{self.tiff.bits if self.tiff else 0} bits"
             needed = height * width * per_pixel / 2**30
             raise LimitError(f"{width} x {height} in {mode} needs {needed:.1f} GiB; at most {MAX_BYTES / 2**30}")
         self.header = Header((width, height) if self.orientation >= 5 else (height, width), kind, frames)
@@ -95,6 +95,7 @@ class Picture:
 
     def _gray(self) -> Image.Image:
         if self.image is None:
+            assert self.tiff is not None
             return Image.fromarray(scaled(tiff.deep_gray(self.stream, self.tiff)))
         if self.png and self.png.is_deep:
             return Image.fromarray(scaled(png.deep_gray(self.stream, self.png)))
@@ -103,8 +104,9 @@ class Picture:
         if self.header.kind == "JPEG2000":
             _refuse_deep_colour(self.stream, self.image)
         self.image.load()
-        key = self.png.transparent if self.png else None
-        return _with_key(self.image, self.png, key) if key else _gray(self.image)
+        if self.png and self.png.transparent:
+            return _with_key(self.image, self.png, self.png.transparent)
+        return _gray(self.image)
 
 
 def _kind(stream: BinaryIO) -> str:
@@ -113,7 +115,8 @@ def _kind(stream: BinaryIO) -> str:
     prefix = stream.read(16)
     for name in FORMATS:
         importlib.import_module(_PLUGINS[name])
-        if name in Image.OPEN and Image.OPEN[name][1](prefix) is True:
+        accept = Image.OPEN[name][1] if name in Image.OPEN else None
+        if accept is not None and accept(prefix) is True:
             return name
     raise UnidentifiedImageError
 

@@ -11,7 +11,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -168,7 +168,13 @@ def _planes(
     row_bytes = -(-step * together * facts.bits // 8)
     for plane in range(planes):
         mine = slice(plane * per_plane, (plane + 1) * per_plane)
-        entries = {_WIDTH: row_bytes * across, _HEIGHT: height, _BITS: 8, _COMPRESSION: compression, _PHOTOMETRIC: 1}
+        entries: dict[int, int | tuple] = {
+            _WIDTH: row_bytes * across,
+            _HEIGHT: height,
+            _BITS: 8,
+            _COMPRESSION: compression,
+            _PHOTOMETRIC: 1,
+        }
         entries |= {_SAMPLES: 1, _FILL: int(_first(tags.get(_FILL, 1)))}
         if tiled:
             entries |= {_TILE_WIDTH: row_bytes, _TILE_HEIGHT: rows}
@@ -264,7 +270,7 @@ def _unpacked(rows: np.ndarray, facts: Facts, together: int, width: int) -> np.n
     return out
 
 
-def _first(value: object) -> int:
+def _first(value: Any) -> int:
     return value[0] if isinstance(value, tuple) else value
 
 

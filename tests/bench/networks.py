@@ -46,7 +46,7 @@ def main() -> None:
         times = rounds(options.rounds, lambda: steps(run, n), lambda: bare_steps(run, n))
         print(f"{options.arch} at {options.size} pixels, batches of {BATCH}, {torch.get_num_threads()} threads")
         print(f"chex-train: {BATCH * n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare step")
-        checkpoint = checkpoints.Checkpoint(options.arch, ["Edema"], options.size, run.model)
+        checkpoint = checkpoints.Checkpoint(options.arch, ["Edema"], options.size, run.learner.model)
         checkpoints.save(Path(folder) / "c.pt", checkpoint)
         predictor = predict.Predictor([f"{folder}/c.pt"], device="cpu")
         n, bare = len(records), checkpoints.load(f"{folder}/c.pt").model  # laid out as users have it
@@ -65,8 +65,8 @@ def pictures(folder: Path, n: int) -> list[Path]:
 
 def start(options: argparse.Namespace, records: list[dict], folder: Path) -> train.Run:
     changes = Augmentation(5, 0.03, 0.05, 0.1, 0.1)
-    settings = train.Settings(
-        options.arch,
+    settings = train.TrainSettings(
+        arch=options.arch,
         size=options.size,
         optimizer="adamw",
         steps=10**6,
@@ -75,7 +75,9 @@ def start(options: argparse.Namespace, records: list[dict], folder: Path) -> tra
         augmentation=changes,
     )
     data = train.Data(records, "made up")
-    run = train.Run(settings, train.label(data, data, settings), data, data, RunFolder(folder / "RUN", 1, 1), "cpu", 2)
+    run = train.Run(
+        settings, train.settle_labels(data, data, settings), data, data, RunFolder(folder / "RUN", 1, 1), "cpu", 2
+    )
     run.clock = run.events()
     return run
 
@@ -99,12 +101,12 @@ def steps(run: train.Run, n: int) -> None:
 
 def bare_steps(run: train.Run, n: int) -> None:
     images = torch.randn(BATCH, 3, run.settings.size, run.settings.size)
-    target, weight = run.target[:BATCH], run.weight[:BATCH]
-    run.model.train()
+    target, weight = (table[:BATCH] for table in run.labels)
+    run.learner.model.train()
     for _ in range(n):
-        (run.loss(run.model(images), target, weight) / BATCH).backward()
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        (run.learner.loss(run.learner.model(images), target, weight) / BATCH).backward()
+        run.learner.optimizer.step()
+        run.learner.optimizer.zero_grad(set_to_none=True)
 
 
 def scored(predictor: predict.Predictor, records: list[dict]) -> None:
