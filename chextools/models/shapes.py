@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -18,6 +19,16 @@ Rule = Callable[[dict[str, Any]], Tensor]
 
 def _empty(shape: Sequence[int], like: Tensor | torch.dtype) -> Tensor:
     return torch.empty(tuple(shape), dtype=like.dtype if isinstance(like, Tensor) else like, device="meta")
+
+
+def _together(*shapes: Sequence[int]) -> list[int]:
+    """The shape that several broadcast to; torch's own function imports sympy."""
+    found: list[int] = []
+    for sides in zip_longest(*(tuple(shape)[::-1] for shape in shapes), fillvalue=1):
+        more = {side for side in sides if side != 1}
+        _need(len(more) <= 1, f"shapes {[tuple(shape) for shape in shapes]} do not fit each other")
+        found.append(more.pop() if more else 1)
+    return found[::-1]
 
 
 def _need(holds: bool, what: str) -> None:
@@ -34,7 +45,7 @@ def _same(given: dict[str, Any]) -> Tensor:
 def _broadcast(given: dict[str, Any]) -> Tensor:
     a, b = given["self"], given["other"]
     _need(isinstance(a, Tensor) and isinstance(b, (Tensor, int, float)), "not tensors")
-    shape = torch.broadcast_shapes(a.shape, b.shape) if isinstance(b, Tensor) else a.shape
+    shape = _together(a.shape, b.shape) if isinstance(b, Tensor) else a.shape
     return _empty(shape, torch.result_type(a, b))
 
 
@@ -137,7 +148,7 @@ def _matmul(given: dict[str, Any]) -> Tensor:
     a = given["self"]
     b = given["other"] if "other" in given else given["mat2"]
     _need(a.dim() >= 2 and b.dim() >= 2 and a.shape[-1] == b.shape[-2], f"{tuple(a.shape)} x {tuple(b.shape)}")
-    return _empty([*torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]], a)
+    return _empty([*_together(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]], a)
 
 
 def _attention(given: dict[str, Any]) -> Tensor:
@@ -183,7 +194,7 @@ def _padded(given: dict[str, Any]) -> Tensor:
 
 
 def _filled(given: dict[str, Any]) -> Tensor:
-    return _empty(torch.broadcast_shapes(given["self"].shape, given["mask"].shape), given["self"])
+    return _empty(_together(given["self"].shape, given["mask"].shape), given["self"])
 
 
 def _new(given: dict[str, Any]) -> Tensor:
@@ -192,8 +203,8 @@ def _new(given: dict[str, Any]) -> Tensor:
 
 _SAME = (
     "relu relu6 silu gelu mish sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu selu celu softplus softmax "
-    "log_softmax roll neg abs square sqrt rsqrt exp clamp pow clone contiguous flip zeros_like ones_like reciprocal erf "
-    "slice_scatter select_scatter"
+    "log_softmax roll neg abs square sqrt rsqrt exp clamp pow clone contiguous flip zeros_like ones_like reciprocal "
+    "erf slice_scatter select_scatter"
 ).split()
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME, _same),

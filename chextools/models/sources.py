@@ -153,7 +153,7 @@ def _of_xrv(module: nn.Module, name: str) -> Source:
     return found
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """A transformers classifier as a function of pixels alone."""
 
     def __init__(self, model: nn.Module):
@@ -180,7 +180,7 @@ def _transformers(source: str) -> Source:
             raise
         except Exception as error:  # a stranger's folder
             raise InputError(f"{folder}: not an image classifier of transformers: {_first(error)}") from None
-    found = Source(source, _Logits(module.float().eval()), channels=getattr(config, "num_channels", None))
+    found = Source(source, Logits(module.float().eval()), channels=getattr(config, "num_channels", None))
     labels = getattr(config, "id2label", None) or {}
     names = [labels.get(k, "") for k in range(len(labels))]
     if names and not all(re.fullmatch(r"LABEL_\d+", name) for name in names):

@@ -139,8 +139,8 @@ def test_maps_over_positions_that_all_ways_pass(traced):
     made, tensors = traced
     network = assembly.assemble(made, tensors, 1, SIZE)
     found = layers.find_layer(network, torch.randn(1, 1, SIZE, SIZE))
-    shape = dict((node.name, node.meta.get("shape")) for node in network.graph.nodes)[network.layer_nodes[found]]
-    assert shape == (1, 8, 16, 16)
+    shapes = {node.name: node.meta.get("shape") for node in network.graph.nodes}
+    assert shapes[network.layer_nodes[found]] == (1, 8, 16, 16)
 
 
 # What a stranger sends
