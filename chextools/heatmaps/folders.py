@@ -33,35 +33,35 @@ class HeatmapFolder:
     def __iter__(self) -> Iterator[str]:
         return iter(self.files)
 
-    def __contains__(self, id: object) -> bool:
-        return id in self.files
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self.files
 
     @property
     def ids(self) -> list[str]:
         return list(self.files)
 
-    def reference(self, id: str) -> str:
+    def reference(self, identifier: str) -> str:
         """What a record's "heatmap" holds to name this image's heatmaps; `open_heatmap` reads it."""
-        return str(*self.files[id].values()) if self.kind == "npz" else f"{self.path}#{id}"
+        return str(*self.files[identifier].values()) if self.kind == "npz" else f"{self.path}#{identifier}"
 
-    def read(self, id: str, tasks: Collection[str] | None = None) -> Heatmaps:
+    def read(self, identifier: str, tasks: Collection[str] | None = None) -> Heatmaps:
         """The heatmaps of an image. Of pickles, those that cannot be used are in `failed`, unless that is all.
 
         tasks: what is needed, if not everything: other pickles are not opened where there are some of these.
         """
-        if id not in self.files:
-            raise InputError(f"{self.path}: no heatmaps of {id}")
+        if identifier not in self.files:
+            raise InputError(f"{self.path}: no heatmaps of {identifier}")
         if self.kind == "npz":
-            (path,) = self.files[id].values()
+            (path,) = self.files[identifier].values()
             heatmaps = read_npz(path)
-            if heatmaps.id != id:
+            if heatmaps.id != identifier:
                 raise InputError(f"{path}: holds the heatmaps of {heatmaps.id[:200]!r}, which its name does not say")
             return heatmaps
-        paths = self.files[id]
-        return _merged(id, {task: path for task, path in paths.items() if task in (tasks or ())} or paths)
+        paths = self.files[identifier]
+        return _merged(identifier, {task: path for task, path in paths.items() if task in (tasks or ())} or paths)
 
 
-def _merged(id: str, paths: dict[str, Path]) -> Heatmaps:
+def _merged(identifier: str, paths: dict[str, Path]) -> Heatmaps:
     """The heatmaps of one image from its pickles. The size that most of them give is the image's."""
     single, failed = {}, {}
     for task, path in paths.items():
@@ -72,7 +72,7 @@ def _merged(id: str, paths: dict[str, Path]) -> Heatmaps:
     if not single:
         raise InputError(next(iter(failed.values())))
     (size, _), *_ = Counter(each.size for each in single.values()).most_common(1)
-    merged = Heatmaps(id, size, failed=failed, reference=True)
+    merged = Heatmaps(identifier, size, failed=failed, reference=True)
     for task, each in single.items():
         if each.size != size:
             said = "{} x {}".format(*each.size)
@@ -94,30 +94,30 @@ def index_folder(path: str | os.PathLike) -> HeatmapFolder:
     for file in walk(root):
         named = split_name(file)
         if named:
-            kind, (id, task) = "pickle", named
+            kind, (identifier, task) = "pickle", named
         elif file.suffix == ".npz" and file.stem:
-            kind, id, task = "npz", file.stem, ""
+            kind, identifier, task = "npz", file.stem, ""
         else:
             continue
-        paths = found[kind].setdefault(id, {})
+        paths = found[kind].setdefault(identifier, {})
         if task in paths:
-            what = f"{id}, {task}" if task else id
+            what = f"{identifier}, {task}" if task else identifier
             raise InputError(f"{file}: a second file for {what}, beside {paths[task]}")
         paths[task] = file
     if found["npz"]:
-        found["pickle"] = {id: paths for id, paths in found["pickle"].items() if id not in found["npz"]}
+        found["pickle"] = {name: paths for name, paths in found["pickle"].items() if name not in found["npz"]}
     if not any(found.values()):
         raise InputError(f"{root}: no heatmaps (*.npz or ID_TASK{SUFFIX}) in folder")
     if all(found.values()):
         one, other = (next(iter(next(iter(files.values())).values())) for files in found.values())
         raise InputError(f"{root}: a folder of both npz and pickles: {one} and {other}")
     kind = "npz" if found["npz"] else "pickle"
-    files = {id: dict(sorted(paths.items())) for id, paths in sorted(found[kind].items())}
+    files = {name: dict(sorted(paths.items())) for name, paths in sorted(found[kind].items())}
     return HeatmapFolder(root, kind, files)
 
 
 @functools.lru_cache(maxsize=8)
-def _indexed(path: str, absolute: str) -> HeatmapFolder:
+def _indexed(path: str, _absolute: str) -> HeatmapFolder:
     return index_folder(path)
 
 

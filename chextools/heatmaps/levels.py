@@ -45,7 +45,7 @@ def _least(test, low, high):
     return _from_ordinal(high)
 
 
-def levels(minimum: np.float32, maximum: np.float32) -> np.ndarray:
+def bin_starts(minimum: np.float32, maximum: np.float32) -> np.ndarray:
     """Where bins begin: float32 [255], for k = 1..255 the least v whose bin uint8(255 m) is k or more."""
     k = np.arange(1, 256)
     minimum, maximum = np.float32(minimum), np.float32(maximum)

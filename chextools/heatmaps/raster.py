@@ -1,21 +1,18 @@
 """Every pixel of a fine heatmap at once, in plain float32, and the few that rounding leaves in doubt by the recipe.
 
 Maps that are noise between pixels have no smooth patches to solve. Their pixels are made column by column, off by at
-most a known slack; whichever lies within it of a threshold is evaluated by `Surface.pixels`. What comes out is exact.
+most a known slack; whichever lies within it of a threshold is evaluated by `Pixels.pixels`. What comes out is exact.
 A function returns None where too many pixels are in doubt, as in a map of few values of which one is a threshold's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chextools.heatmaps.levels import grey_levels
-
-if TYPE_CHECKING:
-    from chextools.heatmaps.surface import Surface
+from chextools.heatmaps.pixels import Pixels, at_least
 
 _AT_ONCE = 1 << 17  # pixels: a strip and its copies stay in a core's second-level cache
 _PAIRS = 1 << 19  # pixels, or pairs of them, looked at once
@@ -25,7 +22,7 @@ _DOUBTFUL = 16  # at most one pixel in so many
 _BINS = 1 << 14
 
 
-def grey_columns(surface: Surface) -> np.ndarray | None:
+def grey_columns(surface: Pixels) -> np.ndarray | None:
     """Every pixel's grey level uint8(255 m), as `levels.grey_levels`: uint8 [W, H], column by column."""
     height, width = surface.size
     per_level = 255 / (np.float64(surface.maximum) - np.float64(surface.minimum))
@@ -59,7 +56,7 @@ def histogram(grey: np.ndarray) -> np.ndarray:
     return found
 
 
-def transitions(surface: Surface, threshold: np.float32) -> np.ndarray | None:
+def transitions(surface: Pixels, threshold: np.float32) -> np.ndarray | None:
     """`Surface.transitions`."""
     height, width = surface.size
     slack = np.float32(surface.scale) * np.float32(_ROUNDING)
@@ -87,7 +84,7 @@ def flips(pixels: np.ndarray, level: int = 0) -> np.ndarray:
     return np.concatenate([*found, np.full(int(before), pixels.size)])
 
 
-def counts(surface: Surface, level: np.ndarray) -> np.ndarray | None:
+def counts(surface: Pixels, level: np.ndarray) -> np.ndarray | None:
     """`Surface.counts`: pixels are sorted into fine bins, and the bins that hold a level are looked into."""
     if not level.size:
         return np.zeros(0, np.int64)
@@ -113,10 +110,10 @@ def counts(surface: Surface, level: np.ndarray) -> np.ndarray | None:
     found = np.bincount(reached, bins, len(level) + 1).astype(np.int64)
     for _, values in doubts.settled():
         found += np.bincount(np.searchsorted(level, values, side="right"), minlength=len(level) + 1)
-    return np.cumsum(found[:0:-1])[::-1]
+    return at_least(found)
 
 
-def _strips(surface: Surface, origin: np.float32, factor: float, offset: float) -> Iterator[tuple[int, np.ndarray]]:
+def _strips(surface: Pixels, origin: np.float32, factor: float, offset: float) -> Iterator[tuple[int, np.ndarray]]:
     """Pairs of a first column x and float32 [n, H], (v - origin) * factor + offset of its pixels, the array used again.
 
     Off by at most `_ROUNDING` of the map's largest value times the factor.
@@ -143,7 +140,7 @@ def _strips(surface: Surface, origin: np.float32, factor: float, offset: float) 
 class _Doubts:
     """Pixels that are to be evaluated by the recipe."""
 
-    def __init__(self, surface: Surface):
+    def __init__(self, surface: Pixels):
         self._surface = surface
         self._found: list[np.ndarray] = []
         self._left = surface.size[0] * surface.size[1] // _DOUBTFUL

@@ -37,9 +37,9 @@ def open_heatmap(reference: str, tasks: Collection[str] | None = None) -> Heatma
     per process.
     """
     if not os.path.isfile(reference):
-        cuts = [(reference[: hash.start()], reference[hash.end() :]) for hash in re.finditer("#", reference)]
-        folders = [(open_folder(folder), id) for folder, id in cuts if os.path.isdir(folder)]
-        for folder, id in folders:
-            if id in folder or len(folders) == 1:
-                return folder.read(id, tasks)
+        cuts = [(reference[: at.start()], reference[at.end() :]) for at in re.finditer("#", reference)]
+        folders = [(open_folder(folder), identifier) for folder, identifier in cuts if os.path.isdir(folder)]
+        for folder, identifier in folders:
+            if identifier in folder or len(folders) == 1:
+                return folder.read(identifier, tasks)
     return read_study_pickle(reference) if reference.endswith(SUFFIX) else read_npz(reference)

@@ -42,8 +42,8 @@ def split_name(path: str | os.PathLike) -> tuple[str, str] | None:
     name = Path(path).name
     if not name.endswith(SUFFIX):
         return None
-    id, _, task = name[: -len(SUFFIX)].rpartition("_")
-    return (id, tasks.canonical(task)) if id and task else None
+    identifier, _, task = name[: -len(SUFFIX)].rpartition("_")
+    return (identifier, tasks.canonical(task)) if identifier and task else None
 
 
 def read_study_pickle(path: str | os.PathLike) -> Heatmaps:
@@ -58,7 +58,7 @@ def read_study_pickle(path: str | os.PathLike) -> Heatmaps:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _from_study(id: str, task: str, found: dict[str, Any]) -> Heatmaps:
+def _from_study(identifier: str, task: str, found: dict[str, Any]) -> Heatmaps:
     for key in ("map", "cxr_dims"):
         if key not in found:
             raise InputError(f"no {key!r}, which the study's pickles have")
@@ -73,8 +73,11 @@ def _from_study(id: str, task: str, found: dict[str, Any]) -> Heatmaps:
         raise InputError(f"the map is {list(heatmap.shape)}, not one map of [height, width]")
     if len(_numbers(dims)) != 2:
         raise InputError("cxr_dims is not [width, height] in pixels")
-    size = check_size(_numbers(dims)[::-1], "cxr_dims, as size,")
-    heatmaps = Heatmaps(id, size, reference=True)
+    size = check_size(
+        _numbers(dims)[::-1],  # type: ignore[arg-type]  # which it checks
+        "cxr_dims, as size,",
+    )
+    heatmaps = Heatmaps(identifier, size, reference=True)
     heatmaps.add(task, heatmap.reshape(shape))
     score, label = _score(found.get("prob"), task), _numbers(found.get("gt"))
     if score is not None:
@@ -147,10 +150,11 @@ class _Tensor:
     def __reduce__(self) -> tuple:
         values = self.values
         strides = tuple(step // values.itemsize for step in values.strides)
-        arguments = (_Storage(values), 0, values.shape, strides, False, OrderedDict())
         import torch
 
-        return torch._utils._rebuild_tensor_v2, arguments
+        hooks: OrderedDict = OrderedDict()
+        rebuild = torch._utils._rebuild_tensor_v2  # noqa: SLF001  what pickles of tensors name
+        return rebuild, (_Storage(values), 0, values.shape, strides, False, hooks)
 
 
 class _Storage:
@@ -166,7 +170,8 @@ class _Storage:
         _Pickler(content, 2).dump(_Kept(self.values.size))
         pickle.dump(["0"], content, 2)
         content.write(self.values.size.to_bytes(8, "little") + self.values.tobytes())
-        return torch.storage._load_from_bytes, (content.getvalue(),)
+        load = torch.storage._load_from_bytes  # noqa: SLF001  what pickles of tensors name
+        return load, (content.getvalue(),)
 
 
 class _Kept:

@@ -67,20 +67,15 @@ class _Sides:
         number = np.arange(len(starts))
         above, below = number + self.column, number + self.column + 1
         # Sides to the right and left: where a run meets a gap of the next column.
-        self.run, self.low, self.high, self.right, corners, beside = [], [], [], [], [], []
+        sides: list[tuple[np.ndarray, ...]] = []
         for step in (1, -1):
             low, high = self.starts + step * stride, self.ends + step * stride
             i, j = overlapping(low, high, gap_starts, gap_ends)
-            self.run.append(i)
-            self.low.append(np.maximum(low[i], gap_starts[j]) - step * stride)
-            self.high.append(np.minimum(high[i], gap_ends[j]) - step * stride)
-            self.right.append(np.full(len(i), step))
             # Around a corner where the gap goes on, following stays on the pixel.
-            corners.append((gap_starts[j] < low[i]).astype(np.int64) + (gap_ends[j] > high[i]))
-            beside.append(j)
-        self.run, self.low, self.high, self.right, self.corners, beside = map(
-            np.concatenate, (self.run, self.low, self.high, self.right, corners, beside)
-        )
+            corners = (gap_starts[j] < low[i]).astype(np.int64) + (gap_ends[j] > high[i])
+            low, high = np.maximum(low[i], gap_starts[j]), np.minimum(high[i], gap_ends[j])
+            sides.append((i, low - step * stride, high - step * stride, np.full(len(i), step), corners, j))
+        self.run, self.low, self.high, self.right, self.corners, beside = map(np.concatenate, zip(*sides))
         pairs = [run[number] * len(gap) + gap[above], run[number] * len(gap) + gap[below]]
         pairs.append(run[self.run] * len(gap) + gap[beside])
         distinct, border = np.unique(np.concatenate(pairs), return_inverse=True)

@@ -142,10 +142,8 @@ class Mask:
     def to_counts(self) -> np.ndarray:
         """Lengths of alternating runs, int64, the first outside the mask: COCO's uncompressed counts."""
         pixels = self.size[0] * self.size[1]
-        edges = [[0], self.bounds]
-        if not self.bounds.size or self.bounds[-1] < pixels:
-            edges.append([pixels])
-        return np.diff(np.concatenate(edges).astype(np.int64))
+        ends = [pixels] * int(not self.bounds.size or self.bounds[-1] < pixels)
+        return np.diff(np.concatenate([np.zeros(1, np.int64), self.bounds, np.array(ends, np.int64)]))
 
     def to_rle(self) -> dict:
         """COCO RLE with compressed counts, equal to pycocotools' byte for byte."""

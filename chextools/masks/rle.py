@@ -19,16 +19,16 @@ def decompress_counts(texts: Sequence[str | bytes]) -> list[np.ndarray]:
     if not texts:
         return []
     try:
-        texts = [text.encode("ascii") if isinstance(text, str) else text for text in texts]
+        given = [text.encode("ascii") if isinstance(text, str) else text for text in texts]
     except UnicodeEncodeError:
         raise InputError("RLE counts hold a character outside COCO's alphabet") from None
-    if not all(texts):
+    if not all(given):
         raise InputError("RLE counts are empty")
-    digits = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # what lies below wraps around
+    digits = np.frombuffer(b"".join(given), np.uint8) - np.uint8(48)  # what lies below wraps around
     if digits.max() > 63:
         raise InputError("RLE counts hold a character outside COCO's alphabet")
     last = np.flatnonzero(digits < 32)
-    ends = np.cumsum([len(text) for text in texts])
+    ends = np.cumsum([len(text) for text in given])
     stops = np.searchsorted(last, ends)  # numbers up to the end of each text
     if not last.size or not np.array_equal(last[stops - 1], ends - 1):
         raise InputError("RLE counts are truncated")

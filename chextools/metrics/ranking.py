@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from chextools.heatmaps.levels import levels
+from chextools.heatmaps.levels import bin_starts
 from chextools.heatmaps.surface import Surface
 from chextools.masks.mask import Mask, intersection
 from chextools.masks.runs import column_runs
@@ -68,7 +68,7 @@ def best_iou(surface: Surface, truth: Mask) -> tuple[float, float, float]:
     if lowest == highest:
         return 0.0, 0.0, chance
     best = (ranking.found / (inside + ranking.reached - ranking.found))[ranking.reached < ranking.size].max(initial=0.0)
-    found, reached = ranking.at_least(levels(lowest, highest))
+    found, reached = ranking.at_least(bin_starts(lowest, highest))
     return float(best), float((found / (inside + reached - found)).mean()), chance
 
 

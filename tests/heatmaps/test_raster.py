@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chextools.heatmaps import raster
-from chextools.heatmaps.levels import grey_levels, levels, levels_above
+from chextools.heatmaps.levels import bin_starts, grey_levels, levels_above
 from chextools.heatmaps.surface import Surface
 from chextools.masks.mask import Mask
 
@@ -47,7 +47,7 @@ def test_equal_to_every_pixel(shape, size):
             mask = Mask(size, surface.transitions_above(cut))
             assert mask == Mask.from_array(expected > cut), (name, cut)
         some = np.concatenate(
-            [levels(low, high)[[0, 77, 254]], rng.choice(dense.ravel(), 5), [low, high, 2 * high + 1]]
+            [bin_starts(low, high)[[0, 77, 254]], rng.choice(dense.ravel(), 5), [low, high, 2 * high + 1]]
         )
         for level in some.astype(np.float32):
             found = raster.transitions(surface, level)

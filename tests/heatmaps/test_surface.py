@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chextools.heatmaps.levels import level_above, levels, otsu
+from chextools.heatmaps.levels import bin_starts, level_above, otsu
 from chextools.heatmaps.surface import Surface, bilinear
 
 F32 = np.float32
@@ -32,7 +32,7 @@ def check(values, size, *thresholds):
     assert (surface.minimum, surface.maximum, surface.argmax()) == (low, high, first)
     np.testing.assert_array_equal(surface.histogram(), histogram)
     if low < high:
-        thresholds += (levels(low, high)[otsu(histogram)], level_above(0.2, low, high))
+        thresholds += (bin_starts(low, high)[otsu(histogram)], level_above(0.2, low, high))
     for threshold in thresholds:
         np.testing.assert_array_equal(surface.transitions(threshold), expected(surface, threshold)[4])
 
@@ -141,7 +141,7 @@ def test_overflow_neither_raises_nor_hangs():
     values = F32([[-3e38, 3e38], [0, 1e38]])
     surface = Surface(values, (50, 60))
     assert surface.histogram().sum() == 3000
-    assert levels(surface.minimum, surface.maximum).shape == (255,)
+    assert bin_starts(surface.minimum, surface.maximum).shape == (255,)
     assert surface.argmax() == (0, 45)
     with pytest.raises(ValueError, match="shape"):
         Surface(np.zeros((0, 3), F32), (5, 5))
@@ -164,7 +164,7 @@ def test_overflow_neither_raises_nor_hangs():
 )
 def test_levels_are_where_bins_begin(low, high):
     low, high = F32(low), F32(high)
-    begin = levels(low, high)
+    begin = bin_starts(low, high)
 
     def bin_of(v):
         return (F32(255) * ((v - low) / (high - low))).astype(np.uint8)
