@@ -11,8 +11,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.inputs.drawn import Images
 from chextools.masks.drawing import ALONE
-from chextools.masks.mask import Mask
-from chextools.masks.shapes import Box, Ellipse, Painted, Polygon, Shape, finite
+from chextools.masks.shapes import Box, Ellipse, Painted, Polygon, Shape, finite, rows_mask
 from chextools.records.records import Failure
 from chextools.records.sizes import check_size
 
@@ -83,8 +82,8 @@ def _mask(part: Element, size: tuple[int, int]) -> Shape:
     counts = np.array(words, np.int64)
     if counts.sum() != height * width:
         raise InputError(f"a mask's runs add up to {counts.sum()}, but its box has {height * width} pixels")
-    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return Painted(Mask.from_array(values.reshape(own)), left, top, image=size)
+    bounds = np.cumsum(counts)[: len(counts) // 2 * 2]
+    return Painted(rows_mask(bounds[0::2], bounds[1::2], own), left, top, image=size)
 
 
 _SHAPES = {"box": _box, "polygon": _polygon, "ellipse": _ellipse, "mask": _mask}

@@ -228,6 +228,8 @@ def size_of(record: Mapping | None) -> Size | None:
         return None
     if record.get("size"):
         return tuple(record["size"])
+    if isinstance(record.get(KEY), Drawing):
+        return record[KEY].target or record[KEY].size
     rle = next(iter(record.get("masks", {}).values()), None)
     with contextlib.suppress(InputError):
         return Mask.from_rle(rle).size if rle is not None else None

@@ -5,12 +5,15 @@ An attack ends with exit 0 or 1, in short lines on stderr; which of both is for 
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +37,26 @@ def record(**more) -> bytes:
 
 def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
     return opening * depth + "1" + closing * depth
+
+
+def label_studio(codes: list, side: float) -> dict:
+    """A task of Label Studio with a brush."""
+    value = {"format": "rle", "rle": codes, "brushlabels": ["Edema"]}
+    result = {"type": "brushlabels", "original_width": side, "original_height": side, "value": value}
+    return {"data": {"image": "p0.png"}, "annotations": [{"result": [result]}]}
+
+
+def png_of(side: int) -> bytes:
+    """A PNG that says it has side x side pixels, and holds few."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 10**6))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in [*chunks, (b"IEND", b"")]
+    )
+
+
+def png64(side: int) -> str:
+    return base64.b64encode(png_of(side)).decode()
 
 
 # What any reader may be given, and what it is called: the name says CSV where a command tells by it.
@@ -141,6 +164,80 @@ ANYTHING: dict[str, tuple[str, Callable[[], bytes]]] = {
     "path of 10,000 parts": ("t.csv", lambda: b"Path,Edema\n" + b"patient/" * 10_000 + b"x.jpg,1\n"),
     "path of patients": ("t.csv", lambda: b"Path,Edema\n" + b"patient1" * 100_000 + b".jpg,1\n"),
     "paths out of the folder": ("t.csv", lambda: b"Path,Edema\n../../../etc/passwd,1\n/etc/passwd,1\n/dev/zero,1\n"),
+    "XML of entities": (
+        "x.xml",
+        lambda: (
+            b'<!DOCTYPE a [<!ENTITY a "aaaaaaaa">%s]><annotations>&z;</annotations>'
+            % b"".join(b'<!ENTITY %c "%s">' % (k + 1, b"&%c;" % k * 9) for k in range(97, 122))
+        ),
+    ),
+    "XML 10^6 deep": ("x.xml", lambda: b"<annotations>" * 10**6),
+    "XML of another file": ("x.xml", lambda: b'<!DOCTYPE a SYSTEM "file:///dev/zero"><annotations/>'),
+    "CVAT of a huge image": (
+        "x.xml",
+        lambda: (
+            b'<annotations><image name="p0" width="23170" height="23170"><mask label="Edema" rle="536848900" '
+            b'left="0" top="0" width="23170" height="23170"/><polygon label="Mass" points="-9,0;9,0;9,9"/>'
+            b"</image></annotations>"
+        ),
+    ),
+    "brush that claims 2^32 values": (
+        "x.json",
+        lambda: jsonl([label_studio([255] * 4 + [57, 27, 63] + [255] * 100_000, 23170)]),
+    ),
+    "brush of another size": ("x.json", lambda: jsonl([label_studio([0, 0, 0, 4] * 9, 2), label_studio(["a"], 1e999)])),
+    "boxes of odd numbers": (
+        "x.csv",
+        lambda: (
+            b"patientId,x,y,width,height,Target\n"
+            + b"".join(
+                b"p%d,%s,1,%s,9,1\n" % (k, v, v) for k, v in enumerate([b"1e999", b"NaN", b"-9", b"", b"1" * 9999])
+            )
+        ),
+    ),
+    "20,000 boxes on one image": (
+        "x.csv",
+        lambda: (
+            b"patientId,x,y,width,height,Target\n"
+            + b"".join(b"p0,%d,%d,9,9,1\n" % (k % 900, k // 900) for k in range(20_000))
+        ),
+    ),
+    "runs of a huge image": (
+        "x.csv",
+        lambda: b"image_id,Left Lung,Right Lung,Heart,Height,Width\np0,1 536848900,1 5 3 9,9 9 9,23170,23170\n",
+    ),
+    "runs that are none": ("x.csv", lambda: b"ImageId,EncodedPixels\np0," + b"9" * 10**5 + b" 1\np1,1 2 3\np2,-1 -1\n"),
+    "PNG of a huge size": ("p0_Edema.png", lambda: png_of(23170)),
+    "PNG that is none": ("p0_Edema.png", lambda: png_of(9)[:40] + b"\xff" * 99),
+    "LabelMe of odd things": (
+        "x.json",
+        lambda: jsonl(
+            {
+                "imagePath": "../../p0",
+                "imageHeight": 99,
+                "imageWidth": 99,
+                "shapes": [
+                    5,
+                    {"label": "Edema", "points": [[1, 1], [9, 9]], "shape_type": "mask", "mask": png64(23170)},
+                    {"label": "../../x", "points": [[1e999, 1]] * 3},
+                    {"label": None, "shape_type": [1]},
+                ],
+            }
+        ),
+    ),
+    "VIA of odd things": (
+        "x.json",
+        lambda: jsonl({"p": {"filename": OUTSIDE, "regions": [{"shape_attributes": {"name": "circle", "r": 1e9}}, 5]}}),
+    ),
+    "readers that are none": (
+        "x.jsonl",
+        lambda: jsonl(
+            *(
+                {"id": f"p{k}", "masks": {"Edema": MASK}, "readers": r, "kind": r, "instances": r}
+                for k, r in enumerate([5, [], {"a": 5}, {"a": {"Edema": 5}, "b": {"Edema": MASK}}, {"": {}}])
+            )
+        ),
+    ),
     "COCO of odd things": (
         "x.json",
         lambda: jsonl({"images": [{"id": 1}, {"id": [1]}, 5], "annotations": [{"image_id": {}}], "categories": {}}),
