@@ -21,7 +21,7 @@ chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o
     "--truth",
     multiple=True,
     metavar="GT",
-    help="What radiologists outlined: masks or annotations; or their points; may be repeated.",
+    help="What radiologists outlined, in any form of chextools-formats(7), or their points; may be repeated.",
 )
 @click.option(
     "--images",

@@ -98,7 +98,7 @@ class Drawing:
         if into is None:
             raise InputError("the file does not say the image's size: give --truth-size HxW, or the X-rays (--images)")
         if self.size and into != self.size and not self.is_scaled:
-            what = "boxes" if self.is_of_boxes(task) else "truth"
+            what = "boxes" if self.is_of_boxes(task) else "masks or outlines"
             raise InputError(
                 f"the {what} are in an image of {self.size[0]} x {self.size[1]}, this one has {into[0]} x {into[1]}: "
                 f"--truth-size {self.size[0]}x{self.size[1]} scales them"
