@@ -158,7 +158,7 @@ def remove_stale(folder: str | os.PathLike, name: str | None = None) -> None:
     """Remove what killed runs left of a file in a folder, or of any: their process is gone, or it is a day old."""
     prefix = "." if name is None else f".{name[:100]}{_MARK}"
     with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
+        for entry in os.scandir(os.fspath(folder)):
             _, mark, owner = entry.name.rpartition(_MARK)
             if mark and entry.name.startswith(prefix) and _is_stale(entry, owner):
                 os.unlink(entry.path)

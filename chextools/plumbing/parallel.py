@@ -11,7 +11,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chextools.errors import InputError
 
@@ -49,6 +49,7 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
 
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=_start_worker)
     waiting: deque = deque()
+    finished = False
     try:
         for item in items:
             try:
@@ -62,20 +63,20 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
         while waiting:
             yield waiting.popleft().result()
         pool.shutdown()
-        waiting = None
+        finished = True
     except BrokenProcessPool:
         raise InputError("a worker process was killed (out of memory?); try fewer with --jobs") from None
     finally:
-        results = getattr(pool, "_result_queue", None)
+        results: Any = getattr(pool, "_result_queue", None)
         workers = list((getattr(pool, "_processes", None) or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        if waiting is not None:  # stopped early: nobody wants what the workers still do
+        if not finished:  # stopped early: nobody wants what the workers still do
             for worker in workers:
                 worker.kill()
             with contextlib.suppress(AttributeError, OSError):
                 # One may have died halfway through a result. The thread that reads it would wait for the rest, and the
                 # interpreter for the thread, as long as anybody can write.
-                results._writer.close()
+                results._writer.close()  # noqa: SLF001 - nothing public closes it
 
 
 def _start_worker() -> None:
@@ -85,6 +86,7 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
 
     def leave_with_parent() -> None:
         parent.join()

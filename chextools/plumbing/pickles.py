@@ -141,8 +141,9 @@ class _Storage:
 
     __slots__ = ("count", "data", "type")
 
-    def __init__(self, type: str, count: int):
-        self.type, self.count, self.data = type, count, None
+    def __init__(self, kind: str, count: int):
+        self.type, self.count = kind, count
+        self.data: memoryview = memoryview(b"")
 
     @property
     def nbytes(self) -> int:
@@ -186,7 +187,7 @@ class _Array:
     def __init__(self, state: Any = None):
         self.state = state
 
-    def array(self, budget: _Budget) -> np.ndarray:
+    def array(self, _budget: _Budget) -> np.ndarray:
         _, shape, dtype, fortran, data = self.state
         lengths_fit = type(shape) is tuple and len(shape) <= MAX_DIMENSIONS and all(map(_natural, shape))
         if not lengths_fit or type(data) is not memoryview or not isinstance(dtype, np.dtype):
@@ -278,7 +279,9 @@ def _load_from_bytes(machine: _Machine, data: memoryview) -> Any:
     return loaded
 
 
-def _rebuild_tensor(machine: _Machine, storage, offset, size, stride, requires_grad, hooks, *more) -> _Tensor:
+def _rebuild_tensor(
+    _machine: _Machine, storage: Any, offset: Any, size: Any, stride: Any, _requires_grad: Any, _hooks: Any, *more: Any
+) -> _Tensor:
     """`more`: metadata in _rebuild_tensor_v2; type, metadata in _v3."""
     kind = more[0].type if more and type(more[0]) is _Known else storage.type
     if type(storage) is not _Storage or type(size) is not tuple or type(stride) is not tuple or kind is None:
@@ -294,7 +297,7 @@ def _encode(machine: _Machine, text: str, encoding: str) -> memoryview:
     return memoryview(text.encode("latin1"))
 
 
-def _dtype(machine: _Machine, name: str, *flags) -> np.dtype:
+def _dtype(_machine: _Machine, name: str, *_flags: Any) -> np.dtype:
     if type(name) is not str:
         raise TypeError
     if name not in _NUMPY_TYPES:
@@ -306,22 +309,22 @@ def _scalar(machine: _Machine, dtype: np.dtype, data: memoryview) -> bool | int 
     return _Array((1, (), dtype, False, data)).array(machine.budget).item()
 
 
-def _known() -> dict[tuple[str, str], _Known]:
-    functions = {
+def _known() -> dict[tuple[str, ...], _Known]:
+    functions: dict[str, Callable[..., Any] | None] = {
         "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
         "torch._utils._rebuild_tensor_v3": _rebuild_tensor,
-        "torch._utils._rebuild_parameter": lambda machine, data, requires_grad, hooks: data,
+        "torch._utils._rebuild_parameter": lambda _machine, data, _requires_grad, _hooks: data,
         "torch.storage._load_from_bytes": _load_from_bytes,
-        "collections.OrderedDict": lambda machine: {},
+        "collections.OrderedDict": lambda _machine: {},
         "_codecs.encode": _encode,
-        "__builtin__.bytes": lambda machine: memoryview(b""),
+        "__builtin__.bytes": lambda _machine: memoryview(b""),
         "numpy.dtype": _dtype,
         "numpy.ndarray": None,
     }
     for core in ("numpy.core", "numpy._core"):
-        functions[f"{core}.multiarray._reconstruct"] = lambda machine, kind, shape, code: _Array()
+        functions[f"{core}.multiarray._reconstruct"] = lambda _machine, _kind, _shape, _code: _Array()
         functions[f"{core}.multiarray.scalar"] = _scalar
-        functions[f"{core}.numeric._frombuffer"] = lambda machine, data, dtype, shape, order: _Array(
+        functions[f"{core}.numeric._frombuffer"] = lambda _machine, data, dtype, shape, order: _Array(
             (1, shape, dtype, order == "F", data)
         )
     types = {f"torch.{name}": kind for name, kind in _STORAGES.items()}
@@ -351,7 +354,9 @@ class _Machine:
         return _guarded(self._run)
 
     def _run(self) -> Any:
-        self.stack, self.marks, self.memo = [], [], {}
+        self.stack: list[Any] = []
+        self.marks: list[Any] = []
+        self.memo: dict[int, Any] = {}
         data, budget = self.data, self.budget
         while True:
             if self.position >= len(data):
@@ -475,7 +480,7 @@ class _Machine:
         kind, known, key, _, count, *view = self.stack.pop()
         if kind != "storage" or type(known) is not _Known or type(key) is not str or not _natural(count) or any(view):
             raise InputError("refused: a persistent id that is no storage")
-        storage = self.storages.setdefault(key, _Storage(known.type, count))
+        storage = self.storages.setdefault(key, _Storage(known.type or "", count))
         if (storage.type, storage.count) != (known.type, count) or storage.type not in _ITEM:
             raise InputError(f"damaged: storage {_shown(key)} has two types or none")
         self.push(storage)
@@ -483,7 +488,7 @@ class _Machine:
     def refuse(self, code: int) -> NoReturn:
         import pickletools  # here, since it is slow to import and a good file never needs it
 
-        opcode = pickletools.code2op.get(chr(code))
+        opcode = next((each for each in pickletools.opcodes if each.code == chr(code)), None)
         if opcode is None:
             raise InputError(f"damaged: byte {self.position - 1} of the pickle is no opcode")
         if opcode.name == "INST":
@@ -576,7 +581,8 @@ def _load_legacy(machine: _Machine) -> Any:
         raise InputError("damaged: not version 1001 of torch's legacy format")
     if system["little_endian"] is not True:
         raise InputError("refused: big-endian numbers; only little-endian ones are read")
-    machine.storages = storages = {}
+    storages: dict[str, _Storage] = {}
+    machine.storages = storages
     value = machine.load()
     keys = machine.load()
     if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
@@ -607,9 +613,10 @@ def _load_zip(data: memoryview, budget: _Budget) -> Any:
     folder = pickled[0][: -len("data.pkl")]
     if f"{folder}byteorder" in members and stored(f"{folder}byteorder") != b"little":
         raise InputError("refused: big-endian numbers; only little-endian ones are read")
-    machine = _Machine(stored(pickled[0]), budget, storages={})
+    storages: dict[str, _Storage] = {}
+    machine = _Machine(stored(pickled[0]), budget, storages=storages)
     value = machine.load()
-    for key, storage in machine.storages.items():
+    for key, storage in storages.items():
         storage.data = stored(f"{folder}data/{key}")
         if len(storage.data) != storage.nbytes:
             raise InputError(f"damaged: storage {_shown(key)} has two sizes")

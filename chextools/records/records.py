@@ -75,12 +75,13 @@ def unique(items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
 def peek(items: Iterable[Located | Failure], where: str) -> tuple[dict, Iterable[Located | Failure]]:
     """The first usable prediction, and all items. Raises InputError if there is none."""
     items = iter(items)
-    seen = []
+    seen: list[Located | Failure] = []
     for item in items:
         seen.append(item)
         if isinstance(item, Located):
             return item.record, itertools.chain(seen, items)
-    reason = f"none of {len(seen)} records could be read ({seen[0].where}: {seen[0].reason})" if seen else "no records"
+    first = next((f" ({item.where}: {item.reason})" for item in seen if isinstance(item, Failure)), "")
+    reason = f"none of {len(seen)} records could be read{first}" if seen else "no records"
     raise InputError(f"{where}: {reason}")
 
 

@@ -120,7 +120,7 @@ def test_kill_9_at_any_moment(alone, tmp_path, work):
     whole, seconds = alone(work)
     rng = random.Random(work.command)
     out = tmp_path / "out"
-    for _ in range(max(1, KILLS // len(WORKS))):
+    for _ in range(-(-KILLS // len(WORKS))):
         process = work.start(out, *work.again, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.1, 1) * seconds)
         process.kill()
