@@ -12,12 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from chextools.errors import InputError
-from chextools.evaluation import localisation, looking, readers
+from chextools.evaluation import localisation, looking
 from chextools.evaluation.settings import EvaluationSettings
-from chextools.evaluation.shortcuts import Shortcut
 from chextools.inputs.inputs import read_all, read_some
 from chextools.inputs.truth import read_truth
 from chextools.plumbing.parallel import default_jobs
@@ -25,6 +24,9 @@ from chextools.records.records import Failure
 from chextools.records.tally import Tally
 from chextools.results.results import Evaluation
 from chextools.tasks import choose, say_misspelled
+
+if TYPE_CHECKING:
+    from chextools.evaluation.shortcuts import Shortcut
 
 __all__ = ["EvaluationSettings", "per_image", "replicate_rows", "run"]
 
@@ -58,6 +60,8 @@ def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: Binar
 
 def _agreed(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:
     """Readers with each other: of the truth, else of the inputs, each being a reader where there are several."""
+    from chextools.evaluation import readers
+
     truth = read_truth(settings.truth or inputs, stdin, settings.truth_settings)
     tally.take(truth.failures)
     settings = replace(settings, tasks=tuple(choose(settings.tasks, truth.tasks, truth.where)))
@@ -87,6 +91,8 @@ def _classified(inputs: Sequence[str], settings: EvaluationSettings, stdin: Bina
 
 def _shortcut(path: str, stdin: BinaryIO) -> Shortcut:
     """Scores by id of a file of records. Raises InputError at the first that cannot be read."""
+    from chextools.evaluation.shortcuts import Shortcut
+
     found = {}
     for item in read_all([path], stdin):
         if isinstance(item, Failure):

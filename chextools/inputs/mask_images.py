@@ -24,6 +24,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.inputs.drawn import Images, id_of_image, task_of
+from chextools.inputs.words import PICTURES
 from chextools.masks.drawing import ALONE
 from chextools.masks.mask import Mask
 from chextools.masks.shapes import Painted, check_pixels
@@ -31,7 +32,6 @@ from chextools.records.records import Failure
 from chextools.records.sizes import check_size, shortened
 from chextools.tasks import ALIASES, CHEXPERT
 
-SUFFIXES = (".png", ".tif", ".tiff")
 _TABLES = (".csv", ".json", ".txt", ".ctbl", ".label", ".labels")
 _STAMP = "chextools mask"
 _PLAIN = " !#$&'()+,-.;=@[]^_`{}~" + "".join(chr(c) for c in range(161, 0x250))
@@ -54,7 +54,7 @@ def records_of(folder: str, files: Sequence[PurePath]) -> Iterator[dict | Failur
 
     Raises InputError where their names do not say which task a mask is of.
     """
-    pictures = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    pictures = sorted(path for path in files if path.suffix.lower() in PICTURES)
     tables = [path for path in files if path.suffix.lower() in _TABLES and len(path.parts) == 1]
     named = {path: _stamped(Path(folder, path)) or _named(path) for path in pictures}
     known = {task_of(task) for _, task in filter(None, named.values())}
@@ -256,7 +256,7 @@ def _add_labels(images: Images, name: str, path: Path, values: Mapping[int, str]
 
 def is_mask_file(path: str) -> bool:
     """Whether a file may be a single mask, by its name."""
-    return os.path.splitext(path)[1].lower() in SUFFIXES and _named(PurePath(PurePath(path).name)) is not None
+    return os.path.splitext(path)[1].lower() in PICTURES and _named(PurePath(PurePath(path).name)) is not None
 
 
 def record_of_file(path: str) -> dict:
