@@ -16,7 +16,7 @@ from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
-from chextools.plumbing.parallel import ordered_map
+from chextools.plumbing.parallel import keep_memory, ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located
 
@@ -104,6 +104,8 @@ def measure(
     jobs: processes for what heatmaps cost; arithmetic on runs costs less than to hand masks to another process.
     """
     jobs = jobs if any(LOCALISATION[name].function for name in settings.localisation) else 1
+    if any(LOCALISATION[name].looks_at == HEATMAPS for name in settings.localisation):
+        keep_memory()  # each image's pixels take the place of the last one's
     pairs = ((item, truth.records.get(item.record["id"]) if isinstance(item, Located) else None) for item in items)
     return ordered_map(partial(_measured, settings=settings), pairs, jobs)
 

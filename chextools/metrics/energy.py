@@ -39,22 +39,26 @@ def _inside(values: np.ndarray, rows: Axis, columns: Axis, truth: Mask) -> float
     """The sum over the truth's pixels."""
     starts, ends = column_runs(truth)
     used, place = np.unique(starts // truth.size[0], return_inverse=True)
-    # The map at the nodes' rows and the truth's columns, [nodes, columns]; then sums of it down to each node's rows.
-    across = values[:, columns.lower[used]] * columns.lower_weight[used]
-    across += values[:, columns.upper[used]] * columns.upper_weight[used]
+    # The map at the truth's columns and the nodes' rows, [columns, nodes]; then sums of it down to each node's rows.
+    turned = np.ascontiguousarray(values.T)
+    across = turned[columns.lower[used]] * columns.lower_weight[used, None]
+    across += turned[columns.upper[used]] * columns.upper_weight[used, None]
     below = np.append(0.0, np.cumsum(rows.lower_weight, dtype=np.float64))  # [pixels + 1], of the node above and below
     above = np.append(0.0, np.cumsum(rows.upper_weight, dtype=np.float64))
     first = np.searchsorted(rows.lower, np.arange(rows.nodes + 1))  # the first row of pixels under each node
     following = np.minimum(np.arange(rows.nodes) + 1, rows.nodes - 1)
-    parts = across * np.diff(below[first])[:, None] + across[following] * np.diff(above[first])[:, None]
-    sums = np.vstack([np.zeros(len(used)), np.cumsum(parts, axis=0)])
+    sums = np.zeros((len(used), rows.nodes + 1))
+    np.multiply(across, np.diff(below[first]), out=sums[:, 1:])
+    sums[:, 1:-1] += across[:, 1:] * np.diff(above[first])[:-1]
+    sums[:, -1] += across[:, -1] * (above[first[-1]] - above[first[-2]])
+    np.cumsum(sums, axis=1, out=sums)
 
     def down_to(y: np.ndarray) -> np.ndarray:
         """Sums over the pixels of each run's column above row y."""
         node = np.minimum(np.searchsorted(first, y, side="right") - 1, rows.nodes - 1)
-        part = across[node, place] * (below[y] - below[first[node]])
-        part += across[following[node], place] * (above[y] - above[first[node]])
-        return sums[node, place] + part
+        part = across[place, node] * (below[y] - below[first[node]])
+        part += across[place, following[node]] * (above[y] - above[first[node]])
+        return sums[place, node] + part
 
     top = starts % truth.size[0]
     return float((down_to(top + ends - starts) - down_to(top)).sum())

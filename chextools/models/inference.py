@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.plumbing.parallel import default_jobs
+from chextools.plumbing.parallel import default_jobs, keep_memory
 from chextools.records.records import Failure, Located
 from chextools.xrays import packs
 from chextools.xrays.squares import Square
@@ -31,7 +31,6 @@ R = TypeVar("R")
 READER = "chextools-reader"  # name of the thread that reads ahead: it may still wait for stdin when we end
 _AHEAD = 2  # batches
 _thread = threading.local()
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 
 def batches(
@@ -219,21 +218,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def keep_memory() -> None:
-    """Have glibc keep what it is given back, and threads share it.
-
-    By default each large tensor is new pages from the kernel: a third of a DenseNet's forward pass. What a process
-    takes at most stays the same.
-    """
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
-        mallopt(_ARENA_MAX, 1)
 
 
 def _load(item: Located | Failure, size: int | Sequence[Square]) -> tuple[Located | Failure, object]:
