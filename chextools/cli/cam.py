@@ -52,7 +52,7 @@ class Baseline(click.ParamType):
     multiple=True,
     required=True,
     metavar="CKPT",
-    help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.",
+    help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
 )
 @options.output_folder("one heatmap file per image", required=True)
 @click.option(
@@ -118,13 +118,6 @@ class Baseline(click.ParamType):
 )
 @options.sign()
 @click.option(
-    "--ensemble",
-    type=click.Choice(["mean"]),
-    default="mean",
-    show_default=True,
-    help="How several checkpoints become one.",
-)
-@click.option(
     "--batch-size",
     type=BatchSize(),
     default="auto",
@@ -157,7 +150,6 @@ def command(
     rule,
     samples,
     sign,
-    ensemble,
     batch_size,
     output_format,
     device,

@@ -20,7 +20,7 @@ chex-predict xrays --checkpoint RUN1/ensemble.json --checkpoint RUN2/ensemble.js
     "checkpoints",
     multiple=True,
     metavar="CKPT",
-    help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.",
+    help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
 )
 @click.option(
     "--floor",

@@ -23,7 +23,7 @@ chex-probe gradcam_maps_test --images test.csv --checkpoint RUN/best.pt --metric
     multiple=True,
     required=True,
     metavar="CKPT",
-    help="Checkpoint of chex-train, or its ensemble.json; of several the mean; may be repeated.",
+    help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
 )
 @click.option(
     "--images",

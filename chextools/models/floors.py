@@ -24,7 +24,6 @@ from chextools.xrays import images
 
 log = logging.getLogger(__name__)
 
-FLOORS = ("filesize", "thumbnail", "both")
 _SIDE = 8
 _RIDGE = 1.0  # on standardised features: a thumbnail has 64
 
