@@ -197,7 +197,8 @@ def command(
 
     PRED: mask records, heatmap records, the study's mask JSON, COCO, a folder of heatmaps, a points JSON, or records
     with scores and labels (- for stdin). GT: boxes, run lengths, COCO, masks as images, annotation tools, records: any
-    form of chextools-formats(7). All are told apart by content. Writes a row per metric and task, with a 95% interval from bootstrap replicates.
+    form of chextools-formats(7). All are told apart by content. Writes a row per metric and task, with a 95% interval
+    from bootstrap replicates.
     """
     truth, readers, metrics = (settings[name] for name in ("truth", "readers", "metrics"))
     if not (readers and truth):

@@ -33,8 +33,8 @@ chex-features gt_annotations_val.json --truth gt.json | chex-regress per_image.j
 def command(context, inputs, truth, truth_settings, tasks, csv_folder, output_format, output, force, fail_fast):
     """Describe the shape of what radiologists outlined: how many parts, how large, how long, how far from a rectangle.
 
-    ANNOTATIONS: outlines or boxes, which are counted (- for stdin). GT: their masks, or the same again. Both in any form
-    of chextools-formats(7). Writes a row per image and task; what is undefined is null.
+    ANNOTATIONS: outlines or boxes, which are counted (- for stdin). GT: their masks, or the same again. Both in any
+    form of chextools-formats(7). Writes a row per image and task; what is undefined is null.
     """
     inputs = base.default_inputs(context, inputs)
 

@@ -57,32 +57,39 @@ def settled(
     items: Iterable[Located | Failure], settings: TruthSettings, stdin: BinaryIO
 ) -> Iterator[Located | Failure]:
     """The items, what is drawn on them with the sizes and the consensus that the settings say."""
-    sizes = sizes_of(settings.images, stdin) if settings.images else {}
+    xrays = _xrays(settings.images, stdin) if settings.images else {}
 
     def record_of(record: dict) -> dict:
         asked = settings.size or (settings.consensus and "readers" in record)
         drawing = drawn.drawing_of(record) if KEY in record or asked else None
         if drawing is None:
             return record
-        target = sizes.get(record["id"])
+        xray = xrays.get(record["id"])
+        target = _size_of_xray(xray) if xray else None
         drawing = replace(drawing.measured(settings.size, target), rule=settings.consensus or drawing.rule)
         return {k: v for k, v in record.items() if k not in ("masks", "outlines", "readers")} | {KEY: drawing}
 
     return (records.applied(record_of, item) for item in items)
 
 
-def sizes_of(images: Sequence[str], stdin: BinaryIO) -> dict[str, Size]:
-    """Sizes of X-rays by id: records' own, else those in their headers. Raises InputError for a broken one."""
-    from chextools.inputs import image_lists
-    from chextools.xrays.images import measure
+def _xrays(images: Sequence[str], stdin: BinaryIO) -> dict[str, dict]:
+    """Records of X-rays by id. Raises InputError at the first that cannot be read."""
+    from chextools.inputs.image_lists import read_image_lists
 
     found = {}
-    for item in image_lists.read_image_lists(images, stdin):
+    for item in read_image_lists(images, stdin):
         if isinstance(item, Failure):
             raise InputError(f"{item.where}: {item.reason}")
-        record = item.record
-        found[record["id"]] = tuple(record.get("size") or measure(record["image"]).size)
+        found[item.record["id"]] = item.record
     return found
+
+
+def _size_of_xray(record: Mapping) -> Size:
+    """As the record says, else the image's header."""
+    from chextools.xrays.images import measure
+
+    height, width = record.get("size") or measure(record["image"]).size
+    return int(height), int(width)
 
 
 def _of_readers(sources: Sequence[str], stdin: BinaryIO) -> Iterator[Located | Failure]:
