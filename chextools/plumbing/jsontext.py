@@ -14,7 +14,7 @@ MAX_OBJECTS = 2**22  # objects and lists in one text, each of which takes up to 
 _MAX_DIGITS = 300  # of an integer: one that is a number, as float, has at most 309
 
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
-_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def dumps(value: object) -> str:
@@ -42,9 +42,9 @@ def loads(text: str | bytes) -> Any:
     A number beyond a float's range is infinite, whole or not: for whoever checks numbers to refuse where it stands.
     Time and memory are linear in the text's length.
     """
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    _check_shape(data)
-    whole = _whole if b"0" * _MAX_DIGITS in data.translate(_DIGITS) else None
+    bare = _less_strings(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
+    _check_shape(bare)
+    whole = _whole if b"0" * _MAX_DIGITS in bare.translate(_DIGITS) else None
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys, parse_int=whole)
     except InputError:
@@ -74,13 +74,17 @@ def parsed_lines(lines: Iterable[bytes], name: str, number: int = 0) -> Iterator
             yield f"{name}:{at}", value
 
 
-def _check_shape(data: bytes) -> None:
-    """What stands outside strings, less all but brackets, shrinks by a level whenever the innermost pairs go."""
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return
-    if b"\\" in data:
+def _less_strings(data: bytes) -> bytes:
+    if b'\\"' in data:  # else no quote is escaped
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(data.translate(None, _BRACKETS).split(b'"')[::2])
+    return b"".join(data.split(b'"')[::2])
+
+
+def _check_shape(bare: bytes) -> None:
+    """Text less its strings, and then less all but brackets, shrinks by a level whenever the innermost pairs go."""
+    if bare.count(b"[") + bare.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = bare.translate(None, _BRACKETS)
     if len(brackets) > 2 * MAX_OBJECTS:
         raise LimitError(f"not usable JSON: more than {MAX_OBJECTS} objects and lists")
     for _ in range(MAX_DEPTH):
