@@ -22,7 +22,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs import inputs
-from chextools.metrics.catalogue import FEATURES, PER_IMAGE
+from chextools.metrics.catalogue import BY_IMAGE, FEATURES
 from chextools.metrics.regression import FEW, joint, scaled, single, spearman
 from chextools.plumbing import streams
 from chextools.records import records
@@ -45,7 +45,7 @@ class RegressionSettings:
     features: rows of chex-features, or a folder of the study's four CSV files; or
     scores: records or results that have scores, or a folder of heatmaps. Each is a path, or - for stdin.
     minus: other results, to regress the difference.
-    metric: of `catalogue.PER_IMAGE`; None for all that the results have.
+    metric: of `catalogue.BY_IMAGE`; None for all that the results have.
     tasks: those wanted; none for all.
     """
 
@@ -65,7 +65,7 @@ class RegressionSettings:
 class Results:
     """Per-image results: metric -> id -> task -> value, NaN where undefined; and whose images they are.
 
-    A metric is one of `PER_IMAGE`, or of their differences, such as iou_diff.
+    A metric is one of `BY_IMAGE`, or of their differences, such as iou_diff.
     """
 
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -151,7 +151,7 @@ def read_results(sources: Sequence[str], stdin: BinaryIO, metric: str | None = N
 def _once(item: Located | Failure, seen: dict[tuple[str, str], str]) -> Located | Failure:
     """The item, unless its id had a value of the metric before."""
     if isinstance(item, Located):
-        for key in [(item.record["id"], metric) for metric in PER_IMAGE if metric in item.record["values"]]:
+        for key in [(item.record["id"], metric) for metric in BY_IMAGE if metric in item.record["values"]]:
             if key in seen:
                 return Failure(item.where, f"duplicate id {key[0]!r}, first at {seen[key]}")
             seen[key] = item.where
@@ -163,7 +163,7 @@ def collect(items: Iterable[dict], where: str, metric: str | None = None) -> Res
     results = Results()
     for record in items:
         results.patients[record["id"]] = record["patient"]
-        for name in PER_IMAGE:
+        for name in BY_IMAGE:
             if name in record["values"] and metric in (None, name):
                 results.values.setdefault(name, {})[record["id"]] = record["values"][name]
     if not results.values:

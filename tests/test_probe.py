@@ -14,8 +14,10 @@ from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.npz import write_npz
 from chextools.heatmaps.study_pickles import file_name, write_study_pickle
 from chextools.heatmaps.surface import bilinear
+from chextools.metrics.catalogue import PROBED
 from chextools.models import architectures, checkpoints
 from chextools.probing.networks import Networks
+from chextools.probing.probes import PROBES
 
 TASKS = ["Cardiomegaly", "Edema"]
 IMAGES = sorted((DATA / "cxr").rglob("*.*g"))[:4]
@@ -158,3 +160,16 @@ def test_what_does_not_fit_is_said(probe, work, tmp_path):
     assert result.code == 2 and "--samples is for faithfulness and sensitivity" in result.err
     result = probe("--metric", "randomisation", stdin=json.dumps(first | {"method": "mean"}).encode() + b"\n")
     assert result.code == 1 and "of no network" in result.err
+
+
+def test_probes_are_compared_as_other_results_are(cli, probe, work, tmp_path):
+    assert tuple(PROBES) == PROBED
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    one.write_text(probe(work / "maps.jsonl").out)
+    other.write_text(probe(work / "maps.jsonl", "--sign", "raw", "--baseline", "mean").out)
+    result = cli("chex-compare", one, other, "--metric", "insertion")
+    assert result.code == 0
+    means = [[r["insertion"]["Cardiomegaly"] for r in records(path.read_text())] for path in (one, other)]
+    row = next(row for row in records(result.out) if row["task"] == "Cardiomegaly")
+    assert row["n"] == len(IMAGES) and row["metric"] == "insertion"
+    assert any(value == pytest.approx(np.mean(means[0])) for value in row.values() if isinstance(value, float))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import PER_IMAGE
+from chextools.metrics.catalogue import BY_IMAGE
 from chextools.results.words import ROWS
 
 EXAMPLE = """
@@ -54,7 +54,7 @@ COLUMNS = (
 @click.option("--minus", metavar="RESULTS2", help="Regress the difference: RESULTS minus RESULTS2.")
 @click.option(
     "--metric",
-    type=click.Choice(PER_IMAGE),
+    type=click.Choice(BY_IMAGE),
     help="Which metric. [default: all that RESULTS have; of a CSV, the prefix of its name]",
 )
 @options.tasks()

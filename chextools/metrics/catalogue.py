@@ -101,9 +101,11 @@ CLASSIFICATION = ("auroc", "auprc", "brier", "ece", "sensitivity", "specificity"
 AT_THRESHOLD = ("sensitivity", "specificity")  # of a score
 
 PER_IMAGE = tuple(name for name, m in LOCALISATION.items() if not m.counts and name not in ("pixel", "count"))
+PROBED = ("deletion", "insertion", "road", "faithfulness", "sensitivity", "randomisation")  # by chex-probe
+BY_IMAGE = (*PER_IMAGE, *PROBED)  # with a number per CXR and task, in whichever records
 STUDY = ("iou", "hit")  # those of them that the study has, with a name in its files
 LIKENESS = ("ssim", "spearman")  # of two heatmaps
-COMPARED = (*PER_IMAGE, "auroc", *LIKENESS)
+COMPARED = (*BY_IMAGE, "auroc", *LIKENESS)
 
 SLICES = ("positive", "full")
 RESAMPLED = ("cxr", "patient")

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from chextools.errors import InputError, LimitError, quoted
 from chextools.inputs import inputs
-from chextools.metrics.catalogue import LOCALISATION, PER_IMAGE
+from chextools.metrics.catalogue import BY_IMAGE, LOCALISATION
 from chextools.plumbing import streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -64,7 +64,7 @@ def _numbered(number: int) -> Callable[[dict], dict]:
     def measured(row: dict) -> dict:
         if "id" in row:
             records.check_id(row["id"])
-            given = {name: row[name] for name in PER_IMAGE if name in row}
+            given = {name: row[name] for name in BY_IMAGE if name in row}
             if not given and not ("patient" in row and row.keys() <= _UNMEASURED):
                 raise InputError('neither "iou" nor "hit" nor another metric by CXR: not per-image results')
             start = {"id": row["id"], "patient": records.patient(row)}
