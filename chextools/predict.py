@@ -40,7 +40,7 @@ class Predictor:
         if left := [task for task in self.tasks if task not in available]:
             raise InputError(f"{', '.join(paths)}: no task {left[0]!r}; it has {', '.join(available)}")
         counted = [[task for task in tasks if task in self.tasks] for tasks in counts]
-        wanted = [tasks for tasks, mine in zip(chosen.values(), counted) if mine]
+        named = [tasks for tasks, mine in zip(chosen.values(), counted) if mine]
         self.checkpoints = [checkpoint for checkpoint, tasks in zip(self.checkpoints, counted) if tasks]
         # Of each checkpoint, which column goes to which task
         self.columns = [
@@ -48,10 +48,10 @@ class Predictor:
             for checkpoint, tasks in zip(self.checkpoints, filter(None, counted))
         ]
         self.squares = sorted({checkpoint.square for checkpoint in self.checkpoints})
-        self.identity = checkpoints.identity(self.checkpoints, wanted)
+        self.identity = checkpoints.identity(self.checkpoints, named)
         with inference.one_thread():
             for checkpoint in self.checkpoints:
-                inference.place(checkpoint.model, self.device)
+                inference.place(checkpoint.network, self.device)
         inference.whole_precision()
 
     def workers(self) -> int:
@@ -67,7 +67,8 @@ class Predictor:
         """
         from chextools.models import chunks
 
-        return chunks.of_images(images, self._predict)
+        scores, logits = chunks.of_images(images, self._predict)
+        return scores, logits
 
     def _predict(self, images: Mapping[Square, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         import torch
@@ -80,7 +81,7 @@ class Predictor:
                 key = (checkpoint.square, checkpoint.mean, checkpoint.std)
                 if key not in inputs:
                     inputs[key] = inference.normalise(images[checkpoint.square], *key[1:], self.device)
-                logits = checkpoint.logits(checkpoint.model(inputs[key]).float())
+                logits = checkpoint.logits(checkpoint.network(inputs[key]).float())
                 found = torch.stack([checkpoint.probabilities(logits), logits]).cpu().numpy().astype(np.float64)
                 for source, target in columns:
                     total[:, :, target] += found[:, :, source]

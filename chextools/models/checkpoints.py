@@ -83,6 +83,12 @@ class Checkpoint:
     sha256: str = ""
 
     @property
+    def network(self) -> nn.Module:
+        """The model, where there is one: all but a checkpoint of which only the rest was asked for."""
+        assert self.model is not None
+        return self.model
+
+    @property
     def channels(self) -> int:
         return len(self.mean)
 
