@@ -36,8 +36,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # Bytes per pixel that decoding to gray takes at once, by Pillow's mode
-_BYTES = {"1": 2, "L": 1, "P": 2, "I;16": 4, "I;16L": 4, "I;16B": 4, "RGB": 5, "RGBX": 5, "CMYK": 9, "YCbCr": 9}
+_BYTES = {"1": 2, "L": 1, "P": 2, "I;16": 6, "I;16L": 6, "I;16B": 6, "RGB": 5, "RGBX": 5, "CMYK": 9, "YCbCr": 9}
 _MOST = 13
+_KEYED = 8  # where one colour is transparent
 _DEEP = 24  # samples of 16 bits with colour or transparency
 
 
@@ -70,6 +71,8 @@ class Picture:
             self.png = png.read_facts(stream) if kind == "PNG" else None
             self.orientation = _orientation(self.image, self.png.exif if self.png else b"")
             per_pixel = _DEEP if self.png and self.png.is_deep else _BYTES.get(self.image.mode, _MOST)
+            if self.png and self.png.transparent:
+                per_pixel = max(per_pixel, _KEYED)
             if reduced and kind in JPEG:  # but of a progressive one, all coefficients are held at full size
                 per_pixel = 2 * len(self.image.getbands()) if self.image.info.get("progressive") else 0
         height, width = check_size(size, "the image's size")
