@@ -145,6 +145,9 @@ class Pixels:
                 best = (sign * some[2]).max()
                 if best == 0 == top:  # products without a sign: rounding cannot lift their sum
                     return best
+                around = self._peaks(bound, top)  # where noise has its peak: few other cells can reach as far
+                if around is not None:
+                    best = max(best, (sign * around[2]).max())
                 some = self._peaks(bound, best - self.slack)
             if some is not None:
                 return (sign * some[2]).max()

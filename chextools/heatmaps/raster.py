@@ -119,9 +119,10 @@ def _strips(surface: Pixels, origin: np.float32, factor: float, offset: float) -
     Off by at most `_ROUNDING` of the map's largest value times the factor.
     """
     x, y = surface.axes
-    values = ((surface.values.astype(np.float64) - np.float64(origin)) * factor + offset).astype(np.float32).T
-    down = np.take(values, y.lower, axis=1)
-    down += (np.take(values, y.upper, axis=1) - down) * y.upper_weight
+    values = ((surface.values.astype(np.float64) - np.float64(origin)) * factor + offset).astype(np.float32)
+    rows = values[y.lower]
+    rows += (values[y.upper] - rows) * y.upper_weight[:, None]
+    down = np.ascontiguousarray(rows.T)
     first = x.cells.first.tolist()
     step = max(1, _AT_ONCE // surface.size[0])
     space = np.empty((min(step, x.cells.most), surface.size[0]), np.float32)

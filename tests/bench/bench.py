@@ -2,17 +2,21 @@
 
     python tests/bench/bench.py [--reference CHECKOUT [--reference-python PYTHON]] [--runs N] [--only WORK]
 
-The work is 24 X-rays of real sizes with 10 heatmaps each (seed 7). Prints a table in Markdown: seconds (median), items
-a second, peak memory of the largest process, and how many times faster than each rival. With --reference, a checkout
-of the study's code (cheXlocalize), its scripts are run on the same files, once each, by a Python that has what they
-need (torch, pandas, opencv).
+The work is 24 X-rays of real sizes with 10 heatmaps each (seed 7): smooth ones, and fine ones that are noise between
+pixels. Prints README's table in Markdown, under the machine's name: seconds (median), seconds of all processors, items
+a second, peak memory of the largest process, and how many times faster than each rival; by processor seconds with
+--cpu, which others on the machine disturb less. With --reference, a checkout of the study's code (cheXlocalize), its
+scripts are run on the same files, once each, by a Python that has what they need (torch, pandas, opencv).
+--attributions FOLDER adds real DeepLIFT and integrated gradients of its X-rays.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +35,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", help="only the work whose name holds this")
     parser.add_argument("--cxrs", type=int, default=24)
+    parser.add_argument("--cpu", action="store_true", help="ratios of processor seconds")
+    parser.add_argument("--attributions", type=Path, metavar="FOLDER", help="X-rays to explain: needs torch")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -39,28 +45,47 @@ def main() -> None:
         command("chex-segment", work / "maps", "--format", "chexlocalize", "-o", work / "otsu.json", "-q")
         tasks = json.loads((work / "gt.json").read_text()).popitem()[1]
         (work / "tuned.csv").write_text("threshold,task\n" + "".join(f"0.4,{task}\n" for task in tasks))
-        rows = [row for row in spine(work, 10 * options.cxrs) if not options.only or options.only in row[0]]
-        print(f"{options.cxrs} X-rays x 10 tasks, {os.cpu_count()} cores, medians of {options.runs} runs\n")
-        print("| work | seconds | items/s | peak MB | against numpy | against the study |")
-        print("|---|---|---|---|---|---|")
+        rows = spine(work, 10 * options.cxrs)
+        if options.attributions:
+            code = "import benchset, sys, pathlib; benchset.attributions(*map(pathlib.Path, sys.argv[1:]))"
+            subprocess.run([sys.executable, "-c", code, work, options.attributions], check=True, cwd=HERE)
+            rows += [of_maps(work / method, f", {method}") for method in ("deeplift", "ig")]
+        print(f"{machine()}: {options.cxrs} X-rays x 10 tasks, medians of {options.runs} runs\n")
+        print("| work | seconds | CPU s | items/s | peak MB | against numpy | against the study |")
+        print("|---|---|---|---|---|---|---|")
         for name, items, ours, rival, script in rows:
-            seconds, peak = measure(ours, options.runs)
-            theirs = measure(rival, max(1, options.runs // 2))[0] if rival else None
-            study = None
+            if options.only and options.only not in name:
+                continue
+            seconds, cpu, peak = measure(ours, options.runs)
+            theirs = study = None
+            if rival:
+                theirs = measure(rival, max(1, options.runs // 2))
             if options.reference and script:
-                study = measure([options.reference_python, options.reference / script[0], *script[1:]], 1)[0]
-            cells = [f"{seconds:.2f}", f"{items / seconds:.0f}" if items else "", f"{peak:.0f}"]
-            cells += [f"{other / seconds:.1f}x" if other else "" for other in (theirs, study)]
+                study = measure([options.reference_python, options.reference / script[0], *script[1:]], 1)
+            cells = [f"{seconds:.2f}", f"{cpu:.2f}", f"{items / seconds:.0f}" if items else "", f"{peak:.0f}"]
+            for other in (theirs, study):
+                ratio = other and (other[1] / cpu if options.cpu else other[0] / seconds)
+                cells.append(f"{ratio:.1f}x" if ratio else "")
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        print(f"\nRatios of {'processor' if options.cpu else 'wall'} seconds; load {os.getloadavg()[0]:.1f}.")
+
+
+def machine() -> str:
+    """The processor's name, how many of it are ours, and the versions that matter."""
+    import numpy
+
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/cpuinfo") as lines:
+            model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores, Python {platform.python_version()}, NumPy {numpy.__version__}"
 
 
 def spine(work: Path, masks: int) -> list[tuple]:
     """(name, items, our command, the plain rival's command, the study's script and arguments)."""
-    maps, gt, otsu = work / "maps", work / "gt.json", work / "otsu.json"
+    maps, fine, gt, otsu = work / "maps", work / "fine", work / "gt.json", work / "otsu.json"
     evaluate = ["chex-eval", otsu, "--truth", gt, "-q"]
-
-    def plainly(*arguments: object) -> list:
-        return [sys.executable, HERE / "plain.py", *arguments]
 
     def start_up(*command: str) -> tuple:
         return (f"{command[0]} {command[1]}", 0, list(command), [sys.executable, "-c", "import click"], None)
@@ -153,10 +178,43 @@ def spine(work: Path, masks: int) -> list[tuple]:
                 work,
             ],
         ),
+        of_maps(fine, ", fine"),
+        (
+            "eval hit, fine",
+            masks,
+            ["chex-eval", fine, "--truth", gt, "--metric", "hit", "-q"],
+            plainly("hit", fine, gt),
+            ["eval.py", "--metric", "hitmiss", "--gt_path", gt, "--pred_path", fine, "--save_dir", work],
+        ),
+        (
+            "eval energy, fine",
+            masks,
+            ["chex-eval", fine, "--truth", gt, "--metric", "energy", "--sign", "positive", "-q"],
+            plainly("energy", fine, gt),
+            None,
+        ),
+        (
+            "tune threshold, fine",
+            0,
+            ["chex-tune", fine, "--truth", gt, "--for", "threshold", "-q"],
+            None,
+            ["tune_heatmap_threshold.py", "--map_dir", fine, "--gt_path", gt, "--save_dir", work],
+        ),
         ("segment, one map", 1, ["chex-segment", single], None, None),
         start_up("chex-segment", "--help"),
         start_up("chex-eval", "--help"),
     ]
+
+
+def of_maps(folder: Path, suffix: str) -> tuple:
+    """The segmentation of a folder of the study's pickles."""
+    script = ["heatmap_to_segmentation.py", "--map_dir", folder, "--output_path", folder.parent / "study_seg.json"]
+    command = ["chex-segment", folder, "-q"]
+    return (f"segment, Otsu{suffix}", len(list(folder.glob("*.pkl"))), command, plainly("otsu", folder), script)
+
+
+def plainly(*arguments: object) -> list:
+    return [sys.executable, HERE / "plain.py", *arguments]
 
 
 def command(name: str, *arguments: object) -> None:
@@ -169,9 +227,9 @@ def resolve(words: list) -> list[str]:
     return [sys.executable, str(ROOT / "bin" / words[0]), *words[1:]] if words[0].startswith("chex-") else words
 
 
-def measure(words: list, runs: int) -> tuple[float | None, float]:
-    """Median wall seconds after a warm-up, and peak memory in MB of the largest process; None if it fails."""
-    seconds, peak = [], 0.0
+def measure(words: list, runs: int) -> tuple[float, float, float]:
+    """Median wall and processor seconds after a warm-up, and MB of the largest process."""
+    seconds, cpu, peak = [], [], 0.0
     for run in range(runs + (runs > 1)):
         start = time.perf_counter()
         process = subprocess.Popen(resolve(words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -179,11 +237,12 @@ def measure(words: list, runs: int) -> tuple[float | None, float]:
         process.returncode = status
         if run or runs == 1:
             seconds.append(time.perf_counter() - start)
+            cpu.append(usage.ru_utime + usage.ru_stime)  # with the children it has waited for
         peak = max(peak, usage.ru_maxrss / 1024)
         if status:
             print("failed:", *resolve(words), file=sys.stderr)
-            return None, peak
-    return statistics.median(seconds), peak
+            sys.exit(1)
+    return statistics.median(seconds), statistics.median(cpu), peak
 
 
 if __name__ == "__main__":

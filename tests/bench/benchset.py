@@ -4,6 +4,8 @@
 
 FOLDER/maps/ID_TASK_map.pkl, FOLDER/gt_annotations.json, FOLDER/gt_points.json. Heatmaps have 320 x 320 pixels,
 interpolated from 10 x 10, about half of them zero as after a ReLU; the pickles hold the X-ray as the study's do.
+FOLDER/fine has maps as five of the study's seven methods make them: noise between pixels, under a smooth field.
+`attributions` makes real ones, DeepLIFT's and integrated gradients' of an untrained network, with chex-cam.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ SIDE = 320
 
 def make(folder: Path, cxrs: int, seed: int) -> None:
     (folder / "maps").mkdir(parents=True)
+    (folder / "fine").mkdir()
     rng = np.random.default_rng(seed)
     annotations, points = {}, {}
     for i in range(cxrs):
@@ -45,8 +48,9 @@ def make(folder: Path, cxrs: int, seed: int) -> None:
         for task in TASKS:
             positive = rng.random() < 0.3
             centres = rng.uniform(0.2, 0.8, (int(rng.integers(1, 4)), 2))
+            coarse = heatmap(rng, centres)
             record = {
-                "map": Tensor(heatmap(rng, centres)[None, None]),
+                "map": Tensor(coarse[None, None]),
                 "prob": float(np.clip(rng.beta(2, 4) + 0.25 * positive, 0, 1)),
                 "task": task,
                 "gt": int(positive),
@@ -54,6 +58,9 @@ def make(folder: Path, cxrs: int, seed: int) -> None:
                 "cxr_dims": (width, height),
             }
             with open(folder / "maps" / f"{name}_{task}_map.pkl", "wb") as stream:
+                StudyPickler(stream, 4).dump(record)
+            record["map"] = Tensor(fine(np.random.default_rng([seed, i, len(task)]), coarse)[None, None])
+            with open(folder / "fine" / f"{name}_{task}_map.pkl", "wb") as stream:
                 StudyPickler(stream, 4).dump(record)
             if positive:
                 shifted = centres + rng.normal(0, 0.05, centres.shape)
@@ -75,6 +82,31 @@ def heatmap(rng: np.random.Generator, centres: np.ndarray) -> np.ndarray:
         low += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 0.03)
     low = np.maximum(low - 0.1, 0) * (1e-3 if rng.random() < 0.1 else 1) * (rng.random() >= 0.02)
     return bilinear(low.astype(np.float32), (SIDE, SIDE))
+
+
+def fine(rng: np.random.Generator, field: np.ndarray) -> np.ndarray:
+    """Noise between pixels under a smooth field, half of the maps without signs: float32 [SIDE, SIDE]."""
+    noise = rng.normal(size=field.shape) * (field + 0.1 * field.max())
+    return (np.abs(noise) if rng.random() < 0.5 else noise).astype(np.float32)
+
+
+def attributions(folder: Path, images: Path, tasks: int = 2) -> None:
+    """FOLDER/METHOD/ID_TASK_map.pkl of X-rays by DeepLIFT and integrated gradients of a random DenseNet121."""
+    import subprocess
+
+    import torch
+
+    from chextools.models import architectures, checkpoints
+
+    torch.manual_seed(0)
+    network = architectures.build("densenet121", len(TASKS), SIDE).eval()
+    checkpoint = folder / "random.pt"
+    checkpoints.save(checkpoint, checkpoints.Checkpoint("densenet121", TASKS, SIDE, network))
+    chosen = [word for task in TASKS[:tasks] for word in ("--task", task)]
+    for method in ("deeplift", "ig"):
+        words = [images, "--checkpoint", checkpoint, "--method", method, *chosen, "--format", "pickles", "-q"]
+        command = [sys.executable, Path(__file__).parents[2] / "bin/chex-cam", *words, "-o", folder / method]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def outline(rng: np.random.Generator, height: int, width: int, cx: float, cy: float) -> list:
@@ -143,6 +175,7 @@ class _StoragePickler(pickle._Pickler):
     def persistent_id(self, value):
         if isinstance(value, _Storage):
             return ("storage", _Global("torch", "FloatStorage"), "0", "cpu", value.count, None)
+        return None
 
     def save(self, value, save_persistent_id=True):
         if isinstance(value, _Global):

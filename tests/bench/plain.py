@@ -3,7 +3,7 @@
 python tests/bench/plain.py otsu|tuned MAPS
 python tests/bench/plain.py annotations FILE
 python tests/bench/plain.py iou|pixel PRED GT
-python tests/bench/plain.py hit MAPS GT
+python tests/bench/plain.py hit|energy MAPS GT
 """
 
 from __future__ import annotations
@@ -106,6 +106,17 @@ def hit(folder: str, gt: str) -> dict:
     return bootstrap(values)
 
 
+def energy(folder: str, gt: str) -> dict:
+    truth = json.loads(Path(gt).read_text())
+    values: dict = {}
+    for name, task, heatmap in maps(folder):
+        if name in truth:
+            mask = cocomask.decode(truth[name][task]).astype(bool)
+            heatmap = np.maximum(heatmap, 0)
+            values.setdefault(task, []).append(heatmap[mask].sum() / heatmap.sum() if mask.any() else np.nan)
+    return bootstrap(values)
+
+
 def pixel(pred: str, gt: str) -> dict:
     counts: dict = {}
     for _, task, a, b in pairs(pred, gt):
@@ -126,7 +137,7 @@ if __name__ == "__main__":
 
     warnings.simplefilter("ignore")
     work, *paths = sys.argv[1:]
-    functions = {"annotations": annotations, "iou": iou, "hit": hit, "pixel": pixel}
+    functions = {"annotations": annotations, "iou": iou, "hit": hit, "energy": energy, "pixel": pixel}
     if work in functions:
         print(json.dumps(functions[work](*paths)))
     else:
