@@ -130,7 +130,7 @@ def _shapes(annotation: dict, size: tuple[int, int]) -> list[Shape]:
         if mask.size != size:
             raise InputError(f"a mask of size {list(mask.size)} in an image of {list(size)}")
         return [Painted(mask)]
-    if segmentation is None or segmentation == []:
+    if segmentation is None or segmentation in ([], [[]]):
         box = annotation.get("bbox")
         if not isinstance(box, list) or len(box) != 4:
             raise InputError("neither a segmentation nor a box [x, y, width, height]")

@@ -57,6 +57,8 @@ def records_of(folder: str, files: Sequence[PurePath]) -> Iterator[dict | Failur
     pictures = sorted(path for path in files if path.suffix.lower() in PICTURES)
     tables = [path for path in files if path.suffix.lower() in _TABLES and len(path.parts) == 1]
     named = {path: _stamped(Path(folder, path)) or _named(path) for path in pictures}
+    if not tables and not all(named.values()):  # then of tasks that nobody knows
+        named = {path: found or _by_last_word(path) for path, found in named.items()}
     known = {task_of(task) for _, task in filter(None, named.values())}
     images = Images(folder)
     if all(named.values()):
@@ -165,6 +167,12 @@ def _named(path: PurePath) -> tuple[str, str] | None:
     if len(parents) == 1:
         return stem, _task_of_folder(parents[0])
     return None
+
+
+def _by_last_word(path: PurePath) -> tuple[str, str] | None:
+    """(id, task) of ID_TASK.png, whose task is one word of letters."""
+    before, _, word = path.stem.rpartition("_")
+    return ("_".join((*path.parts[:-1], before)), word) if before and word.isalpha() else None
 
 
 def stamp_of(identifier: str, task: str) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def test_one_bad_annotation_costs_only_its_category_of_its_image(images):
     assert areas(found["2"]) == {"Cardiomegaly": 0, "Edema": 0}
 
 
-@pytest.mark.parametrize("segmentation", [{}, {"segmentation": []}, {"segmentation": None}])
+@pytest.mark.parametrize("segmentation", [{}, {"segmentation": []}, {"segmentation": None}, {"segmentation": [[]]}])
 def test_an_annotation_without_outline_is_its_box(segmentation, caplog):
     first, _ = read(document([annotated(1, 2, **segmentation)]))
     assert areas(first.record)["Edema"] == 400

@@ -290,6 +290,14 @@ def test_a_picture_is_no_mask(tmp_path):
     assert "it holds 120 values" in found.failures[0].reason
 
 
+def test_a_task_that_nobody_knows_is_the_last_word(tmp_path):
+    written(tmp_path, "m/case_007_Cavity.png", png(MASK))
+    written(tmp_path, "m/case_007_Edema.png", png(~MASK))
+    ((identifier, record),) = truth(tmp_path / "m").records.items()
+    assert identifier == "case_007"
+    assert (pixels(record, "Cavity") == MASK).all() and (pixels(record, "Edema") == ~MASK).all()
+
+
 def test_a_mask_that_does_not_say_its_task(tmp_path):
     written(tmp_path, "m/a.png", png(MASK))
     with pytest.raises(InputError, match="a.png does not say which task it is a mask of"):
