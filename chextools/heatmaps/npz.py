@@ -21,7 +21,7 @@ import numpy as np
 from chextools import tasks
 from chextools.errors import InputError, LimitError
 from chextools.heatmaps.heatmaps import Heatmaps, checked_sign
-from chextools.plumbing.pickles import Member, read_bytes, zip_members
+from chextools.plumbing.zips import Member, read_bytes, zip_members
 from chextools.records.sizes import check_size
 
 MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800

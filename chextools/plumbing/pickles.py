@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
@@ -22,8 +21,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from chextools.errors import InputError, LimitError
+from chextools.plumbing.zips import in_ascii, read_bytes, zip_members
 
-MAX_FILE = 2**29  # bytes; the study's pickles have 1.6 million
 MAX_OPCODES = 200_000  # the study's pickles have 250; each may make an object of up to about 100 bytes
 MAX_DEPTH = 32  # of lists, tuples and dicts in a value
 MAX_DIMENSIONS = 16
@@ -46,70 +45,6 @@ def read_pickle(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]:
         return {key: _value(found[key], budget) for key in keys if key in found}
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
-
-
-def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> bytes:
-    """The whole of a regular file of at most `limit` bytes; errors do not name the path."""
-    try:
-        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError("not a regular file")
-            if status.st_size > limit:
-                raise LimitError(f"{status.st_size} bytes are more than the {limit} that are read")
-            data = file.readall()
-    except OSError as error:
-        raise InputError(error.strerror or str(error)) from None
-    except ValueError as error:  # open() on a name that holds NUL
-        raise error if isinstance(error, InputError) else InputError(str(error)) from None
-    if not data:
-        raise InputError("empty file")
-    return data
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for a writer
-
-
-# Zip archives: of torch.save, and npz
-
-
-class Member(NamedTuple):
-    """One member of a zip archive: `data` as it lies there, `size` in bytes once unpacked by `method` (0: stored)."""
-
-    method: int
-    crc: int
-    size: int
-    data: memoryview
-
-
-def zip_members(archive: memoryview) -> dict[str, Member]:
-    """Members of a zip archive by name; InputError if it is damaged, encrypted, or of 4 GiB and more (zip64)."""
-    end = bytes(archive[-22 - 65535 :]).rfind(b"PK\5\6")
-    if end < 0:
-        raise InputError("truncated: the zip archive has no directory")
-    end += max(0, len(archive) - 22 - 65535)
-    members = {}
-    try:
-        count, size, position, comment = struct.unpack_from("<10xHIIH", archive, end)
-        stop = position + size
-        if stop > end or end + 22 + comment > len(archive):
-            raise InputError("truncated or damaged zip archive")
-        for _ in range(count):
-            head = struct.unpack_from("<4s4xHH4xIIIHHH8xI", archive, position)
-            signature, flags, method, crc, packed, unpacked, *lengths, start = head
-            name = bytes(archive[position + 46 : position + 46 + lengths[0]]).decode("utf-8", "replace")
-            position += 46 + sum(lengths)
-            local, skip, extra = struct.unpack_from("<4s22xHH", archive, start)
-            start += 30 + skip + extra
-            if signature != b"PK\1\2" or local != b"PK\3\4" or position > stop or start + packed > end:
-                raise InputError("truncated or damaged zip archive")
-            if flags & 1 or name in members:
-                raise InputError(f"{_shown(name)} is " + ("encrypted" if flags & 1 else "twice in the zip archive"))
-            members[name] = Member(method, crc, unpacked, archive[start : start + packed])
-    except struct.error:
-        raise InputError("truncated or damaged zip archive") from None
-    return members
 
 
 # What the machine makes in place of tensors and arrays
@@ -218,11 +153,6 @@ def _natural(number: Any) -> bool:
     return type(number) is int and number >= 0
 
 
-def _shown(name: str) -> str:
-    """A name out of a file, fit for one line."""
-    return ascii(name[:200])[1:-1]
-
-
 # The functions and types that a pickle may name
 
 
@@ -301,7 +231,7 @@ def _dtype(_machine: _Machine, name: str, *_flags: Any) -> np.dtype:
     if type(name) is not str:
         raise TypeError
     if name not in _NUMPY_TYPES:
-        raise InputError(f"refused: an array of type {_shown(name)}; {ONLY}")
+        raise InputError(f"refused: an array of type {in_ascii(name)}; {ONLY}")
     return _NUMPY_TYPES[name]
 
 
@@ -450,7 +380,7 @@ class _Machine:
             raise TypeError
         known = _KNOWN.get((module, name))
         if known is None:
-            raise InputError(f"refused: the pickle calls {_shown(f'{module}.{name}')}; {ONLY}")
+            raise InputError(f"refused: the pickle calls {in_ascii(f'{module}.{name}')}; {ONLY}")
         self.push(known)
 
     def reduce(self) -> None:
@@ -482,7 +412,7 @@ class _Machine:
             raise InputError("refused: a persistent id that is no storage")
         storage = self.storages.setdefault(key, _Storage(known.type or "", count))
         if (storage.type, storage.count) != (known.type, count) or storage.type not in _ITEM:
-            raise InputError(f"damaged: storage {_shown(key)} has two types or none")
+            raise InputError(f"damaged: storage {in_ascii(key)} has two types or none")
         self.push(storage)
 
     def refuse(self, code: int) -> NoReturn:
@@ -590,7 +520,7 @@ def _load_legacy(machine: _Machine) -> Any:
     for key in keys:
         storage = storages[key]
         if machine.number(8) != storage.count:
-            raise InputError(f"damaged: storage {_shown(key)} has two sizes")
+            raise InputError(f"damaged: storage {in_ascii(key)} has two sizes")
         storage.data = machine.take(storage.nbytes)
     return value
 
@@ -601,10 +531,10 @@ def _load_zip(data: memoryview, budget: _Budget) -> Any:
 
     def stored(name: str) -> memoryview:
         if name not in members:
-            raise InputError(f"damaged: the torch file has no {_shown(name)}")
+            raise InputError(f"damaged: the torch file has no {in_ascii(name)}")
         member = members[name]
         if member.method != 0 or member.size != len(member.data):
-            raise InputError(f"refused: {_shown(name)} is compressed, which torch never does")
+            raise InputError(f"refused: {in_ascii(name)} is compressed, which torch never does")
         return member.data
 
     pickled = [name for name in members if name.endswith("/data.pkl")]
@@ -619,5 +549,5 @@ def _load_zip(data: memoryview, budget: _Budget) -> Any:
     for key, storage in storages.items():
         storage.data = stored(f"{folder}data/{key}")
         if len(storage.data) != storage.nbytes:
-            raise InputError(f"damaged: storage {_shown(key)} has two sizes")
+            raise InputError(f"damaged: storage {in_ascii(key)} has two sizes")
     return value
