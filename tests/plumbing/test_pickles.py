@@ -10,15 +10,15 @@ import sys
 import time
 import tracemalloc
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA
 
 from chextools.errors import InputError
 from chextools.plumbing.pickles import MAX_DEPTH, MAX_OPCODES, read_pickle
 
-ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
+ORACLE = DATA / "oracle-small" / "maps"
 ONLY = "only tensors, arrays, numbers and strings are read"
 
 

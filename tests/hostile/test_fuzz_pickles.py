@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.npz import read_npz, write_npz
 from chextools.heatmaps.study_pickles import read_study_pickle
 
-ORACLE = Path(__file__).parent / "data" / "oracle-small" / "maps"
+ORACLE = DATA / "oracle-small" / "maps"
 ENOUGH = 3_000_000  # bytes; the seeds have some thousands, and an opcode may make an object of about a hundred
 
 fuzz = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
