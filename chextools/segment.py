@@ -21,7 +21,7 @@ from chextools.inputs.inputs import read_all
 from chextools.inputs.truth import TruthSettings, settled
 from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask
-from chextools.plumbing.parallel import default_jobs, ordered_map
+from chextools.plumbing.parallel import default_jobs, keep_memory, ordered_map
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.records.tally import Tally
@@ -73,6 +73,7 @@ def run(
     masking = MaskingSettings(
         threshold=threshold, cutoffs=cutoffs, smooth=settings.smooth, sign=settings.sign, tasks=wanted
     )
+    keep_memory()  # each map's pixels take the place of the last one's
     made = ordered_map(partial(_with_masks, settings=masking), items, settings.jobs or default_jobs())
     return tally.passing(tally.progress(made, "images"))
 

@@ -36,12 +36,13 @@ def default_jobs() -> int:
 def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Iterator[R]:
     """`map(function, items)` on `jobs` processes: same results, same order, `ahead` items in flight per process.
 
-    With one job there is no process. Workers leave Ctrl-C to the parent, and end when it does, however it ends.
+    With one job there is no process, and never are there more than items. Workers leave Ctrl-C to the parent, and end
+    when it does, however it ends.
     """
     items = iter(items)
-    first = list(itertools.islice(items, 2))
-    items = itertools.chain(first, items)
-    if jobs <= 1 or len(first) < 2:
+    first = list(itertools.islice(items, max(jobs, 1)))
+    items, jobs = itertools.chain(first, items), min(jobs, len(first))
+    if jobs <= 1:
         yield from map(function, items)
         return
     import multiprocessing

@@ -211,3 +211,16 @@ def test_a_map_that_is_closed_leaves_the_callers_own_children_alone():
     finally:
         own.kill()
         own.join()
+
+
+@pytest.mark.parametrize("items, started", [(0, 0), (1, 0), (2, 2), (3, 3), (9, 4)])
+def test_no_more_processes_than_items(items, started, monkeypatch):
+    from concurrent import futures
+
+    counts = []
+    real = futures.ProcessPoolExecutor
+    monkeypatch.setattr(
+        futures, "ProcessPoolExecutor", lambda n, *more, **named: counts.append(n) or real(n, *more, **named)
+    )
+    assert list(parallel.ordered_map(slow_square, range(items), 4)) == [n * n for n in range(items)]
+    assert counts == [started] * bool(started)
