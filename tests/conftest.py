@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import keyword
 import io
+import keyword
 import os
 import shutil
 import subprocess

@@ -15,7 +15,8 @@ from chextools.errors import InputError
 from chextools.models.chunks import in_chunks
 from chextools.saliency import baselines, floors, lrp, smoothgrad
 from chextools.saliency.completeness import TOLERANCE, deltas
-from chextools.saliency.deeplift import check, maps as deeplift
+from chextools.saliency.deeplift import check
+from chextools.saliency.deeplift import maps as deeplift
 from chextools.saliency.ig import maps as integrated_gradients
 from chextools.saliency.network import Network, Once
 from chextools.saliency.occlusion import maps as occlude
@@ -280,13 +281,7 @@ def test_the_callers_modes_change_nothing_and_nothing_is_left_behind(method):
 
 
 @pytest.mark.parametrize("method", ["deeplift", "lrp"])
-@pytest.mark.parametrize(
-    ("arch", "said"),
-    [
-        ("convnext_tiny", "layer_norm"),
-        ("vit_b_32", ""),
-    ],
-)
+@pytest.mark.parametrize(("arch", "said"), [("convnext_tiny", "layer_norm"), ("vit_b_32", "")])
 def test_networks_without_rules_are_refused_in_one_line(method, arch, said):
     net = Network(network(arch))
     with pytest.raises(InputError, match=f"has no rule for {said}.*, which .* has; choose another --method"):

@@ -12,8 +12,8 @@ from PIL import Image
 
 from chextools.errors import InputError
 from chextools.models import inference
-from chextools.xrays.squares import Square
 from chextools.records.records import Failure, Located
+from chextools.xrays.squares import Square
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from chextools.saliency.hirescam import maps as hirescam
 from chextools.saliency.layercam import maps as layercam
 from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network, Once
-from chextools.saliency.occlusion import maps as occlude, windows
+from chextools.saliency.occlusion import maps as occlude
+from chextools.saliency.occlusion import windows
 
 CAMS = [gradcam, gradcampp, layercam, hirescam, eigencam]
 TASKS = [3, 0, 1]

@@ -64,8 +64,8 @@ def command(
     """Turn heatmaps, or radiologists' outlines, into masks.
 
     INPUT: records with heatmaps (JSON Lines, - for stdin); a folder, searched recursively, of .npz heatmaps or of the
-    study's ID_TASK_map.pkl; or truth in any form of chextools-formats(7), from boxes of NIH to DICOM Segmentation. Told apart
-    by content. Writes the records with "masks" (COCO RLE).
+    study's ID_TASK_map.pkl; or truth in any form of chextools-formats(7), from boxes of NIH to DICOM Segmentation. Told
+    apart by content. Writes the records with "masks" (COCO RLE).
     """
     inputs = base.default_inputs(context, inputs)
     if like and output_format != "coco-results":

@@ -39,19 +39,19 @@ class Duration(click.ParamType):
         return sum(number * 60**k for k, number in enumerate(reversed(numbers)))
 
 
-def number(name: str, kind: click.ParamType, help: str, default: object = None, **more) -> options.Decorator:
+def number(name: str, kind: click.ParamType, text: str, default: object = None, **more) -> options.Decorator:
     return click.option(
-        name, type=kind, default=default, show_default=default is not None, metavar="N", help=help, **more
+        name, type=kind, default=default, show_default=default is not None, metavar="N", help=text, **more
     )
 
 
 def choice(
-    name: str, choices: Sequence[str] | click.Choice, help: str, default: str | None = None
+    name: str, choices: Sequence[str] | click.Choice, text: str, default: str | None = None
 ) -> options.Decorator:
     own = isinstance(choices, OwnOr)
     kind = choices if isinstance(choices, click.Choice) else click.Choice(choices)
     metavar = f"[{'|'.join(kind.choices)}|FILE.py:NAME]" if own else None
-    return click.option(name, type=kind, default=default, show_default=default is not None, metavar=metavar, help=help)
+    return click.option(name, type=kind, default=default, show_default=default is not None, metavar=metavar, help=text)
 
 
 class OwnOr(click.Choice):

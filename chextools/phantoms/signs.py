@@ -32,11 +32,11 @@ def draw(task: str, scene: Scene, severity: float, rng: np.random.Generator) -> 
     return _SIGNS[task](scene, severity, rng)
 
 
-def _heart(scene: Scene, severity: float, rng: np.random.Generator) -> list[Region]:
+def _heart(scene: Scene, _severity: float, _rng: np.random.Generator) -> list[Region]:
     return [scene.heart]
 
 
-def _mediastinum(scene: Scene, severity: float, rng: np.random.Generator) -> list[Region]:
+def _mediastinum(scene: Scene, _severity: float, _rng: np.random.Generator) -> list[Region]:
     return [scene.mediastinum]
 
 

@@ -41,7 +41,7 @@ class Batchwide(TorchFunctionMode):
             running_var.mul_(1 - momentum).add_(var, alpha=momentum * count / (count - 1))
         return y
 
-    def _dropout(self, x, p=0.5, training=True, inplace=False):
+    def _dropout(self, x, p=0.5, training=True, inplace=False):  # noqa: ARG002 - as functional.dropout is called
         if not training or not 0 < p < 1:
             return functional.dropout(x, p, training)
         return x * self._bernoulli(torch.empty_like(x), 1 - p).div_(1 - p)

@@ -15,7 +15,7 @@ def available() -> bool:
 def writer(folder: str | None) -> Iterator[Callable[[dict], None]]:
     """A function that takes rows: each number, also by task, is a scalar at the row's step."""
     if folder is None:
-        yield lambda row: None
+        yield lambda _: None
         return
     from torch.utils.tensorboard import SummaryWriter
 

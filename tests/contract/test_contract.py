@@ -404,7 +404,8 @@ def test_12_an_option_means_the_same_in_every_command():
 
 def test_12_no_name_has_two_meanings():
     """Also of options that few commands share: a flag is a flag, a choice a choice, wherever the name stands."""
-    finer = {"--baseline", "--batch-size", "--uncertain", "--missing", "--ensemble"}  # one command takes more of the same
+    # One command takes more of the same
+    finer = {"--baseline", "--batch-size", "--uncertain", "--missing", "--ensemble"}
     seen: dict[str, tuple] = {}
     for name in COMMANDS:
         for parameter in manual.command(name).params:
