@@ -66,7 +66,7 @@ class Command(click.Command):
             with formatter.section(heading):
                 formatter.write_dl([record for option in found if (record := option.get_help_record(ctx))])
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's own
         assert isinstance(formatter, helptext.Formatter)
         with formatter.section("Example"):
             formatter.write_example(self.example)
@@ -263,7 +263,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (getattr(record, "once", False) and set(_WITH_NETWORK).intersection(pipeline.upstream()))
 
 
-def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         print(f"{context.command.name} (chextools) {__version__}")
         context.exit()
@@ -300,7 +300,7 @@ def _stdout_errors() -> Iterator[None]:
         raise Failed(f"stdout: {getattr(error, 'strerror', None) or 'closed'}") from None
 
 
-def _stop(number: int, frame: object) -> NoReturn:
+def _stop(number: int, _: object) -> NoReturn:
     raise Stopped(number)
 
 

@@ -21,9 +21,9 @@ class BatchSize(click.ParamType):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value in (None, "auto"):
             return None
-        if str(value).isdigit() and int(str(value)) > 0:
-            return int(str(value))
-        self.fail(f"{value!r} is neither auto nor a number of images.", param, ctx)
+        if not str(value).isdigit() or not int(str(value)):
+            self.fail(f"{value!r} is neither auto nor a number of images.", param, ctx)
+        return int(str(value))
 
 
 class Baseline(click.ParamType):

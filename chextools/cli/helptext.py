@@ -16,12 +16,13 @@ _STACKED = 60  # columns below which an option's help stands under its name
 DO = "What to do"
 GROUPS = {
     "Input": (
-        "truth truth-size truth-images consensus images checkpoint root null map config valid weights fit features scores minus human human-run floor-run floor shortcut"
+        "truth truth-size truth-images consensus images checkpoint root null map config valid weights fit "
+        "features scores minus human human-run floor-run floor shortcut"
     ).split(),
     DO: [],
     "Output": (
-        "output format like force csv calibration per-image replicate-table pack plots title gallery card theme tensorboard "
-        "curve logits summary"
+        "output format like force csv calibration per-image replicate-table pack plots title gallery card "
+        "theme tensorboard curve logits summary"
     ).split(),
     "Running": "device jobs batch seed shard resume fail-fast max-time quiet verbose version help".split(),
 }
