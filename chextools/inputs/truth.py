@@ -46,7 +46,8 @@ def read_truth(sources: str | Sequence[str], stdin: BinaryIO, settings: TruthSet
         items: Iterable[Located | Failure] = inputs.read_all(sources, stdin)
     else:
         items = _of_readers(sources, stdin)
-    truth = truth_of(settled(items, settings, stdin), ", ".join(sources))
+    where = ", ".join("stdin" if source == "-" else source for source in sources)
+    truth = truth_of(settled(items, settings, stdin), where)
     several = [i for i, r in truth.records.items() if KEY in r and len(r[KEY].readers) > 1]
     if several and settings.consensus is None:
         log.warning("several readers of %s: what most of them outlined is the truth (--consensus)", few(several))
