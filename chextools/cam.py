@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +139,7 @@ class _Worker:
         self.incomplete: list[float] = []  # deltas over changes that are more than INCOMPLETE
         self.measured = 0
 
-    def results(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Done | _Made]:
+    def results(self, items: Iterable[Located | Failure]) -> Generator[Failure | _Done | _Made]:
         """What the network says of each item."""
         with inference.threads():
             batches = inference.batches(self._prepared(items), tuple(self.ensemble.squares), self.batch_size, self.jobs)
@@ -148,7 +148,7 @@ class _Worker:
                 for batch in found:
                     yield from batch
 
-    def all_means(self, items: Iterable[Located | Failure]) -> Iterator[Failure | _Made]:
+    def all_means(self, items: Iterable[Located | Failure]) -> Generator[Failure | _Done | _Made]:
         """The mean map of the other images for each: two passes, the second over normalised maps in a temporary file.
 
         A folder's finished files are kept, but their share of the mean has to be computed again.
@@ -158,15 +158,15 @@ class _Worker:
         from chextools.saliency.floors import mean_of_others, normalised
 
         seen: list[Failure | tuple] = []
-        total = count = shape = None
+        total, count, shape = torch.zeros(0, dtype=torch.float64), torch.zeros(0), torch.Size()
         with tempfile.TemporaryFile() as spool, contextlib.closing(self.results(items)) as results:
             for result in results:
-                if isinstance(result, Failure):
+                if not isinstance(result, _Made):
                     seen.append(result)
                     continue
                 maps = normalised(torch.from_numpy(result.maps))
                 usable = torch.isfinite(maps).flatten(1).all(1)
-                if total is None:
+                if not shape:
                     shape, count = maps.shape, torch.zeros(len(maps))
                     total = torch.zeros(shape, dtype=torch.float64)
                 total[usable] += maps[usable]
@@ -181,10 +181,10 @@ class _Worker:
                     yield entry
                     continue
                 item, scores, with_image = entry
-                maps = np.frombuffer(spool.read(4 * shape.numel()), np.float32).reshape(shape)
+                own = np.frombuffer(spool.read(4 * shape.numel()), np.float32).reshape(shape)
                 size = self.ensemble.size
                 image = np.frombuffer(spool.read(size * size), np.uint8).reshape(size, size) if with_image else None
-                mean = mean_of_others(torch.tensor(maps)[None], total, count)[0]
+                mean = mean_of_others(torch.tensor(own)[None], total, count)[0]
                 yield _Made(item, mean.float().numpy(), scores, image)
 
     def finish(self, result: _Done | _Made) -> Located | Failure:
@@ -231,7 +231,7 @@ class _Worker:
             )
 
     def _note_deltas(self, result: _Made) -> None:
-        if self.settings.method == "ig":
+        if self.settings.method == "ig" and result.delta is not None and result.change is not None:
             with np.errstate(all="ignore"):
                 shares = np.abs(result.delta / result.change)
             self.measured += len(shares)
@@ -241,11 +241,11 @@ class _Worker:
         """Items with the image's size, or why not; what is finished as `_Done`, where its whole batch is."""
         if not self.target.resume or self.settings.method == "mean":
             for item in items:
-                found = self._finished(item)
-                if isinstance(found, _Done):
-                    self.kept[item.record["id"]] = found.heatmaps
-                    found = item
-                yield self._measured(found)
+                done = self._finished(item)
+                if isinstance(done, _Done):
+                    self.kept[done.heatmaps.id] = done.heatmaps
+                    done = item
+                yield self._measured(done)
             return
         items = iter(items)
         while batch := list(itertools.islice(items, self.batch_size)):
@@ -253,7 +253,7 @@ class _Worker:
             whole = all(isinstance(each, Failure) for each in found)
             for item, each in zip(batch, found):
                 if isinstance(each, _Done) and not whole:
-                    self.kept[item.record["id"]] = each.heatmaps
+                    self.kept[each.heatmaps.id] = each.heatmaps
                     each = item
                 yield self._measured(each)
 
@@ -301,7 +301,8 @@ class _Worker:
             squares = enumerate(self.ensemble.squares)
             stacks = {square: np.stack([pixels[s] for _, pixels in usable]) for s, square in squares}
             maps, scores, *deltas = self.ensemble.explain(stacks, lambda c: self.settings.options(c, self.inner))
-        made, row = [], 0
+        made: list[Failure | _Done | _Made] = []
+        row = 0
         for item, pixels in batch:
             if isinstance(item, Failure):
                 made.append(item)
@@ -318,6 +319,7 @@ class _Worker:
         from chextools.saliency.ensembles import upsampled
 
         labels = result.item.record.get("labels", {})
+        assert made.input_size is not None and result.image is not None
         for task, heatmap in zip(self.ensemble.tasks, result.maps):
             if np.isfinite(heatmap).all():
                 heatmap = upsampled(torch.tensor(heatmap)[None, None], made.input_size)[0, 0].numpy()

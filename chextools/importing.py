@@ -216,6 +216,8 @@ def _input(settings: ImportSettings, source: Source) -> tuple[int, tuple[float, 
             raise InputError(f"{settings.source}: a program of {channels} channels and {size} pixels, as it was traced")
     if settings.value_range is not None:
         low, high = settings.value_range
+        mean: tuple[float, ...]
+        std: tuple[float, ...]
         mean, std = (-low / (high - low),), (1 / (high - low),)
     else:
         mean, std = settings.mean or source.mean or MEAN, settings.std or source.std or STD

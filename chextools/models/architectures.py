@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chextools.errors import InputError, MissingExtra
 from chextools.models import names
@@ -106,7 +106,7 @@ def build_empty(arch: str, outputs: int, size: int, state: dict[str, torch.Tenso
     return model
 
 
-def _timm(arch: str):
+def _timm(arch: str) -> Any:
     """The module timm. Raises MissingExtra where it is not installed, InputError for a name that it does not know."""
     _check_timm(arch)
     import timm

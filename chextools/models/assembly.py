@@ -306,7 +306,7 @@ def _parameter(tensor: Tensor | None) -> nn.Parameter | None:
     return None if tensor is None else nn.Parameter(tensor, requires_grad=False)
 
 
-def _with_weights(module: nn.Module, weight: Tensor | None, bias: Tensor | None) -> nn.Module:
+def _with_weights(module: Any, weight: Tensor | None, bias: Tensor | None) -> nn.Module:
     module.weight, module.bias = _parameter(weight), _parameter(bias)
     return module
 
@@ -319,7 +319,7 @@ def _convolution(assembly: _Assembly, given: dict) -> nn.Module | None:
     module = nn.Conv2d(
         weight.shape[1] * given["groups"],
         weight.shape[0],
-        tuple(weight.shape[2:]),
+        _pair(tuple(weight.shape[2:])),
         _pair(given["stride"]),
         padding,
         _pair(given["dilation"]),

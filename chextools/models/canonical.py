@@ -15,6 +15,7 @@ import operator
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,27 +24,27 @@ from torch.nn import functional
 from chextools.errors import InputError
 from chextools.tasks import hint
 
-# Where class activation maps are made unless the user says otherwise, by the class of the network: the last feature
-# maps before the classifier, after their activation. VGG and AlexNet end in a pool, which would halve the resolution,
-# so theirs is the activation before it. A vision transformer's output depends on its patches only through the last
-# attention, so theirs is what enters it.
-DEFAULT_LAYERS: dict[str, Callable[[nn.Module], str]] = {
+# Where class activation maps are made unless the user says otherwise, by the class of the network, of checkpoints of
+# format 1: the last feature maps before the classifier, after their activation, as `layers.find_layer` finds them. VGG
+# and AlexNet end in a pool, which would halve the resolution, so theirs is the activation before it. A vision
+# transformer's output depends on its patches only through the last attention, so theirs is what enters it.
+DEFAULT_LAYERS: dict[str, str | Callable[[Any], str]] = {
     "AlexNet": lambda model: _last_activation(model, "features"),
-    "ConvNeXt": lambda model: "features",
-    "DenseNet": lambda model: "relu",
-    "EfficientNet": lambda model: "features",
-    "GoogLeNet": lambda model: "inception5b",
-    "Inception3": lambda model: "Mixed_7c",
-    "InceptionV4": lambda model: "features",
+    "ConvNeXt": "features",
+    "DenseNet": "relu",
+    "EfficientNet": "features",
+    "GoogLeNet": "inception5b",
+    "Inception3": "Mixed_7c",
+    "InceptionV4": "features",
     "MaxVit": lambda model: f"blocks.{len(model.blocks) - 1}",
-    "MNASNet": lambda model: "layers",
-    "MobileNetV2": lambda model: "features",
-    "MobileNetV3": lambda model: "features",
-    "RegNet": lambda model: "trunk_output",
-    "ResNet": lambda model: "layer4",
-    "ShuffleNetV2": lambda model: "conv5",
-    "SqueezeNet": lambda model: "features",
-    "SwinTransformer": lambda model: "permute",
+    "MNASNet": "layers",
+    "MobileNetV2": "features",
+    "MobileNetV3": "features",
+    "RegNet": "trunk_output",
+    "ResNet": "layer4",
+    "ShuffleNetV2": "conv5",
+    "SqueezeNet": "features",
+    "SwinTransformer": "permute",
     "VGG": lambda model: _last_activation(model, "features"),
     "VisionTransformer": lambda model: f"encoder.layers.encoder_layer_{len(model.encoder.layers) - 1}.ln_1",
 }
@@ -135,8 +136,10 @@ def as_canonical(model: nn.Module) -> Canonical:
     position = {node.name: place for place, node in enumerate(graph.nodes)}
     result.layer_nodes = dict(sorted(outputs.items(), key=lambda item: position[item[1]]))
     result.family = kind
+    default: str | None
     try:
-        default = DEFAULT_LAYERS[kind](model)
+        found = DEFAULT_LAYERS[kind]
+        default = found if isinstance(found, str) else found(model)
     except (KeyError, AttributeError):  # a class of the same name from elsewhere
         default = None
     result.default_layer = default if default in result.layer_nodes else None
@@ -174,7 +177,8 @@ def cut(network: Canonical, layer: str | None = None) -> Cut:
     for node in network.graph.nodes:
         if node in after:
             given += [n for n in node.all_input_nodes if n not in after and n not in given and n.op != "get_attr"]
-    features, copies = fx.Graph(), {}
+    features: fx.Graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
     for node in network.graph.nodes:
         if node not in after:
             copies[node] = features.node_copy(node, copies.__getitem__)
@@ -220,26 +224,31 @@ def _unshared(module: nn.Module) -> nn.Module:
             return copies[id(module)]
         clone = copies[id(module)] = copy.copy(module)
         clone.__dict__["_parameters"] = OrderedDict(
-            (name, None if p is None else nn.Parameter(_single(p.detach()), requires_grad=False))
-            for name, p in module._parameters.items()
+            (name, None if p is None else nn.Parameter(_single(p), requires_grad=False))
+            for name, p in module._parameters.items()  # noqa: SLF001 - a copy of a module is made of its parts
         )
-        clone.__dict__["_buffers"] = OrderedDict((name, _single(buffer)) for name, buffer in module._buffers.items())
+        clone.__dict__["_buffers"] = OrderedDict(
+            (name, None if buffer is None else _single(buffer))
+            for name, buffer in module._buffers.items()  # noqa: SLF001
+        )
         for key, value in module.__dict__.items():
             if key.endswith("_hooks") or key.endswith("_hooks_with_kwargs") or key.endswith("_hooks_always_called"):
                 clone.__dict__[key] = type(value)()
         clone.__dict__["_modules"] = OrderedDict(
-            (name, None if child is None else of(child)) for name, child in module._modules.items()
+            (name, None if child is None else of(child))
+            for name, child in module._modules.items()  # noqa: SLF001
         )
         if getattr(clone, "inplace", False) is True:
-            clone.inplace = False
+            vars(clone)["inplace"] = False
         return clone
 
     return of(module).eval()
 
 
-def _single(tensor: Tensor | None) -> Tensor | None:
+def _single(tensor: Tensor) -> Tensor:
     """At least float32: gradients of half precision vanish."""
-    return tensor.float() if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    tensor = tensor.detach()
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class _Rewriter:
@@ -319,8 +328,8 @@ class _Rewriter:
 
     def _add(self, name: str, module: nn.Module) -> str:
         """Add a module under a free name: NAME, NAME_1, NAME_2 and so on."""
-        parent, _, leaf = name.rpartition(".")
-        parent = self.root.get_submodule(parent)
+        folder, _, leaf = name.rpartition(".")
+        parent = self.root.get_submodule(folder)
         free, number = leaf, 0
         while hasattr(parent, free):
             number += 1
@@ -339,7 +348,8 @@ def _keep_unused(root: nn.Module, result: fx.GraphModule) -> None:
     """Add what has weights but is not used in evaluation, such as auxiliary classifiers, and keep constants of the
     trace out: the state dict has the same keys."""
     for name in result.state_dict().keys() - root.state_dict().keys():
-        result.get_submodule(name.rpartition(".")[0])._non_persistent_buffers_set.add(name.rpartition(".")[2])
+        folder, _, leaf = name.rpartition(".")
+        result.get_submodule(folder)._non_persistent_buffers_set.add(leaf)  # noqa: SLF001 - torch has no other way
     present = result.state_dict().keys()
     for key in root.state_dict():
         if key not in present:
@@ -351,7 +361,7 @@ def _keep_unused(root: nn.Module, result: fx.GraphModule) -> None:
                 result.add_submodule(missing, root.get_submodule(missing))
             else:
                 source, target = root.get_submodule(path), result.get_submodule(path)
-                where = "_parameters" if name in source._parameters else "_buffers"
+                where = "_parameters" if name in dict(source.named_parameters(recurse=False)) else "_buffers"
                 getattr(target, where)[name] = getattr(source, where)[name]
             present = result.state_dict().keys()
 
@@ -366,7 +376,7 @@ def _has(module: nn.Module, path: str) -> bool:
 
 def _last_activation(model: nn.Module, name: str) -> str:
     container = model.get_submodule(name)
-    return f"{name}.{max(i for i, module in enumerate(container) if isinstance(module, nn.ReLU))}"
+    return f"{name}.{max(i for i, module in enumerate(container.children()) if isinstance(module, nn.ReLU))}"
 
 
 # Cutting it

@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from chextools.errors import InputError
 from chextools.models.graph import NetworkGraph, dumps, loads
@@ -264,7 +264,7 @@ def traced(model: nn.Module, channels: int, size: int) -> Traced:
     return dataclasses.replace(graph, layer=find_layer(network, noise)), tensors
 
 
-def packed(value: object, torch) -> memoryview:
+def packed(value: object, torch: Any) -> memoryview:
     """The bytes of torch.save; made in memory, so that a disk that is full is an error of ours and not of torch."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -350,8 +350,8 @@ def select(paths: Sequence[str]) -> dict[str, list[str] | None]:
         if path.endswith(".json"):
             for task, members in read_ensemble(path).items():
                 for member in members:
-                    if chosen.setdefault(member, []) is not None:
-                        chosen[member].append(task)
+                    if (tasks := chosen.setdefault(member, [])) is not None:
+                        tasks.append(task)
         else:
             chosen[path] = None
     for path in chosen:
@@ -466,7 +466,7 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _digest(stream) -> object:
+def _digest(stream: BinaryIO) -> Any:
     digest = hashlib.sha256()
     while block := stream.read(1 << 20):
         digest.update(block)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.modules import batchnorm
 
 from chextools.models.canonical import Canonical
 
@@ -21,6 +22,9 @@ _FARTHEST = 1e12  # of a bound: a channel that would need another is as good as 
 
 class Bound(nn.Module):
     """x, but at least `lower` and at most `upper` by channel: x [N, C, ...]."""
+
+    lower: Tensor
+    upper: Tensor
 
     def __init__(self, lower: Tensor, upper: Tensor):
         super().__init__()
@@ -40,7 +44,8 @@ def fold(network: Canonical, *, forward: bool = False) -> fx.GraphModule:
 
     forward: also into layers that follow it, by which ReLUs become bounds.
     """
-    graph, copies = fx.Graph(), {}
+    graph: fx.Graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
     for node in network.graph.nodes:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     result = fx.GraphModule(network, graph)
@@ -69,7 +74,9 @@ def _norm(network: fx.GraphModule, node: fx.Node) -> _Norm | None:
     """What a node does, if it is BatchNorm in evaluation, as a module or as a function."""
     if node.op == "call_module":
         norm = network.get_submodule(node.target)
-        if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None:
+        if not isinstance(norm, batchnorm._BatchNorm):  # noqa: SLF001 - the class of which torch makes its own
+            return None
+        if norm.running_mean is None or norm.running_var is None:
             return None
         return _as_norm(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
     if node.op != "call_function" or node.target is not functional.batch_norm:
@@ -78,8 +85,8 @@ def _norm(network: fx.GraphModule, node: fx.Node) -> _Norm | None:
     given = dict(zip(names, node.args)) | node.kwargs
     if given.get("training") or not isinstance(given.get("running_mean"), fx.Node) or not node.args:
         return None
-    tensors = [_value(network, given.get(name)) for name in names[1:5]]
-    return _as_norm(*tensors, given.get("eps", 1e-5))
+    mean, variance, weight, bias = (_value(network, given.get(name)) for name in names[1:5])
+    return None if mean is None or variance is None else _as_norm(mean, variance, weight, bias, given.get("eps", 1e-5))
 
 
 def _as_norm(mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> _Norm:
@@ -175,16 +182,17 @@ def _linear(network: fx.GraphModule, node: object) -> nn.Conv2d | nn.Linear | No
 
 def _with(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Conv2d | nn.Linear:
     """A layer with other weights, laid out in memory as its own are."""
+    made: nn.Linear | nn.Conv2d
     if isinstance(layer, nn.Linear):
         made = nn.Linear(layer.in_features, layer.out_features, device="meta")
     else:
         made = nn.Conv2d(
             layer.in_channels,
             layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
+            layer.kernel_size,  # type: ignore[arg-type]  # pairs, as its class makes them
+            layer.stride,  # type: ignore[arg-type]
+            layer.padding,  # type: ignore[arg-type]
+            layer.dilation,  # type: ignore[arg-type]
             layer.groups,
             padding_mode=layer.padding_mode,
             device="meta",

@@ -46,6 +46,10 @@ class Inert:
     """An object of a class that is not ours to run: what the pickle says of it, as data."""
 
     kind = ""
+    args: tuple
+    state: Any
+    items: dict
+    members: list
 
     def __new__(cls, *args: object, **_: object) -> Inert:
         found = object.__new__(cls)

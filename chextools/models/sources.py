@@ -146,8 +146,8 @@ def _of_xrv(module: nn.Module, name: str) -> Source:
     if isinstance(points, Tensor):
         numbers = points.flatten().tolist()
         found.points = {task: point for task, point in zip(tasks, numbers) if task and 0 < point < 1}
-    module.op_threshs = None  # type: ignore[assignment] - the logits are what is wanted
-    module.apply_sigmoid = False  # type: ignore[assignment]
+    vars(module).setdefault("_buffers", {})["op_threshs"] = None  # the logits are what is wanted
+    vars(module)["apply_sigmoid"] = False
     if hasattr(module, "input_resolution"):
         del module.input_resolution  # it looks at the values of its input, to warn
     return found

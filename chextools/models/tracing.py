@@ -187,7 +187,7 @@ class _Translator:
         args, kwargs = [self._argument(each) for each in node.args], dict(node.kwargs)
         kwargs = {key: self._argument(each) for key, each in kwargs.items() if key not in _PLACES}
         if node.target is operator.getitem and node.args[0] in self.several:
-            self.values[node] = self.several[node.args[0]]  # type: ignore[index]
+            self.values[node] = self.several[node.args[0]]
         elif family in _SAME or (family in _DROPS and not self._drops(node)):
             self.values[node] = args[0]
             self.several[node] = args[0]
@@ -201,7 +201,7 @@ class _Translator:
     def _inline(self, node: fx.Node, module: fx.GraphModule) -> None:
         """A part under torch.no_grad or autocast: what it computes stays."""
         at = next(n for n, each in enumerate(node.args) if isinstance(each, fx.Node) and each.op == "get_attr")
-        target = node.args[at].target  # type: ignore[union-attr]
+        target = node.args[at].target
         inner = getattr(module, str(target))
         names = [each for each in inner.graph.nodes if each.op == "placeholder"]
         self.values |= {name: self._argument(each) for name, each in zip(names, node.args[at + 1 :])}
@@ -226,7 +226,7 @@ class _Translator:
         return False
 
     def _convert(self, node: fx.Node, args: list) -> None:
-        before, after = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+        before, after = node.args[0].meta["val"], node.meta["val"]
         if before.dtype == after.dtype:
             self.values[node] = args[0]
         else:

@@ -127,7 +127,7 @@ def matched(state: Mapping[str, torch.Tensor], own: Mapping) -> dict[str, str]:
 
 def _prefix(names: Mapping[str, str], own: Mapping) -> str:
     """What stands before most of the network's keys."""
-    votes = Counter()
+    votes: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
         votes.update(".".join([*parts[:i], ""]) if i else "" for i in range(len(parts)) if ".".join(parts[i:]) in own)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chextools.saliency import baselines
-from chextools.saliency.network import Network, plainly
+from chextools.saliency.network import Network, Once, plainly
 
 TOLERANCE = 1e-3  # of the change in logit: methods that are exact must meet it
 ROUNDING = 1e-6  # of the absolute values that were summed: what float32 may lose where a change is next to nothing
@@ -16,7 +16,11 @@ ROUNDING = 1e-6  # of the absolute values that were summed: what float32 may los
 
 @plainly()
 def deltas(
-    model: Network, images: Tensor, tasks: Sequence[int], maps: Tensor, baseline: baselines.Baseline | None = None
+    model: Network | Once,
+    images: Tensor,
+    tasks: Sequence[int],
+    maps: Tensor,
+    baseline: baselines.Baseline | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(delta, change), float64 [N, K]: the sum of each map less the change in logit, and that change.
 

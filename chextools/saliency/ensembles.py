@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from chextools.errors import InputError
 from chextools.models import checkpoints, chunks, inference
@@ -75,8 +75,8 @@ class Ensemble:
             checkpoint = checkpoints.load(path)
             if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
                 raise InputError(f"{path}: has no task {absent[0]!r}, of which an ensemble names it")
-            network = self._network(path, checkpoint)
-            used += sum(t.numel() * t.element_size() for t in checkpoint.model.state_dict().values())
+            network: Network | None = self._network(path, checkpoint)
+            used += sum(t.numel() * t.element_size() for t in _model(checkpoint).state_dict().values())
             if used > self._room():  # streamed: loaded again for each batch
                 network = None
             about = dataclasses.replace(checkpoint, model=None)
@@ -184,7 +184,7 @@ class Ensemble:
         """float32 [N, K, h, w]. Maps of several resolutions meet at the input's, where the study has all of its own."""
         if len(maps) == 1:
             return maps[0]
-        shapes = {tuple(each.shape[2:]) for each in maps}
+        shapes = {(each.shape[2], each.shape[3]) for each in maps}
         shape = shapes.pop() if len(shapes) == 1 else (self.size, self.size)
         total = torch.zeros(len(maps[0]), len(self.tasks), *shape, dtype=torch.float64)
         for member, each in zip(self.members, maps):
@@ -195,7 +195,7 @@ class Ensemble:
         return (total / count[:, None, None]).float()
 
     def _network(self, path: str, checkpoint: Checkpoint) -> Network:
-        model = inference.place(checkpoint.model, self.device)
+        model = inference.place(_model(checkpoint), self.device)
         try:
             network = Network(model, self.layer, checkpoint.by_task())
             if self.method.needs_layer:
@@ -220,6 +220,11 @@ class Ensemble:
             return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
         except (ValueError, OSError):
             return 2**32
+
+
+def _model(checkpoint: Checkpoint) -> nn.Module:
+    assert checkpoint.model is not None
+    return checkpoint.model
 
 
 def upsampled(maps: Tensor, shape: tuple[int, int]) -> Tensor:

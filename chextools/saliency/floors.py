@@ -60,7 +60,8 @@ def normalised(maps: Tensor) -> Tensor:
 
 
 def _shape(images: Tensor) -> tuple[int, int]:
-    return tuple(max(2, math.ceil(side / _STRIDE)) for side in images.shape[2:])
+    height, width = (max(2, math.ceil(side / _STRIDE)) for side in images.shape[2:])
+    return height, width
 
 
 def _axis(side: int) -> Tensor:

@@ -32,9 +32,9 @@ def maps(
     steps: points of the sum. batch: points at once; fewer where memory is short. Each takes one pass forward, and one
     back per task.
     """
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    points = torch.tensor((1 + points) / 2, dtype=images.dtype, device=images.device)[:, None, None, None]
-    weights = torch.tensor(weights / 2, dtype=torch.float64, device=images.device)
+    places, shares = np.polynomial.legendre.leggauss(steps)
+    points = torch.tensor((1 + places) / 2, dtype=images.dtype, device=images.device)[:, None, None, None]
+    weights = torch.tensor(shares / 2, dtype=torch.float64, device=images.device)
     starts = baselines.of(baseline, images).expand_as(images)
     maps = images.new_empty(len(images), len(tasks), *images.shape[2:])
     for n, (image, start) in enumerate(zip(images, starts)):
@@ -45,7 +45,7 @@ def maps(
             gradients = input_gradients(leaf, logits, tasks)
             return torch.stack([_weighted(weights[some], gradient, difference) for gradient in gradients])
 
-        maps[n] = sum(in_chunks(steps, batch, part)).to(images.dtype)
+        maps[n] = torch.stack(list(in_chunks(steps, batch, part))).sum(0).to(images.dtype)
     return maps
 
 

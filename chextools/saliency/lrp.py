@@ -108,7 +108,7 @@ class _Epsilon(Rules):
         alone = not all(isinstance(each, Tensor) and each.requires_grad for each in inputs[:2])
         return value if alone else _half(value)  # beside a gate all of it
 
-    def _matmul(self, node: fx.Node, inputs: tuple) -> Tensor:
+    def _matmul(self, node: fx.Node, _: tuple) -> Tensor:
         return _half(self.value(node))
 
     def _layer_norm(self, node: fx.Node, inputs: tuple) -> Tensor:
@@ -130,7 +130,7 @@ class _Epsilon(Rules):
         scores = scores if mask is None else scores + mask
         return _half(scores.softmax(-1) @ value)
 
-    def _damped(self, node: fx.Node, inputs: tuple) -> Tensor:
+    def _damped(self, node: fx.Node, _: tuple) -> Tensor:
         z = self.value(node)
         with torch.no_grad():
             size = z.abs()
@@ -167,7 +167,7 @@ class _EpsilonPlus(_Epsilon):
             value = layer(x)
 
         def apply(x: Tensor, weight: Tensor) -> Tensor:
-            return layer._conv_forward(x, weight, None)
+            return layer._conv_forward(x, weight, None)  # noqa: SLF001 - its own padding and all
 
         positive, negative = x.relu(), -(-x).relu()
         signed = bool((x < 0).any())

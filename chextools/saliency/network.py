@@ -54,7 +54,8 @@ class Network:
         with plainly(), torch.no_grad():
             first = next(self.model.parameters())
             values = self.features(torch.zeros(1, channels, size, size, device=first.device, dtype=first.dtype))
-            return tuple(self.spatial(values[0]).shape[2:])
+            height, width = self.spatial(values[0]).shape[2:]
+            return height, width
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits [N, T]."""
@@ -89,7 +90,11 @@ class Network:
 
         The graph reaches from the logits to A and no further.
         """
-        first, *rest = (_usable(value) for value in self.features(images))
+        return self.gradients_of(self.features(images), tasks)
+
+    def gradients_of(self, values: Sequence[Any], tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
+        """The same of what `features` has returned."""
+        first, *rest = (_usable(value) for value in values)
         return self.spatial(first), self._gradients(first, rest, tasks)
 
     def _gradients(self, first: Tensor, rest: list, tasks: Sequence[int]) -> Iterator[Tensor]:
@@ -152,10 +157,7 @@ class Once:
         return self._values
 
     def gradients(self, images: Tensor, tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
-        return Network.gradients(self, images, tasks)
-
-    def _gradients(self, *arguments: Any) -> Iterator[Tensor]:
-        return self._network._gradients(*arguments)
+        return self._network.gradients_of(self.features(images), tasks)
 
     def graph(self, images: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         leaf, logits = self._network.graph(images, run)

@@ -39,7 +39,7 @@ def maps(
             gradients = input_gradients(leaf, logits, tasks)
             return torch.stack([gradient.sum((0, 1), dtype=torch.float64) for gradient in gradients])
 
-        maps[n] = (sum(in_chunks(samples, batch, part)) / samples).to(images.dtype)
+        maps[n] = (torch.stack(list(in_chunks(samples, batch, part))).sum(0) / samples).to(images.dtype)
     return maps
 
 
