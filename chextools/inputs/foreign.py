@@ -15,6 +15,7 @@ from typing import Any
 
 from chextools.errors import InputError
 from chextools.inputs.words import PICTURES
+from chextools.plumbing import csvtext
 from chextools.plumbing.files import walk
 from chextools.records.records import Failure
 
@@ -47,7 +48,7 @@ def of_document(document: Any, name: str) -> Iterator[dict | Failure] | None:
 
 
 def of_text(first: bytes, rest: Iterable[bytes], name: str) -> Iterator[dict | Failure]:
-    """Records of lines that are no JSON. Raises InputError where they are neither XML nor CSV of truth."""
+    """Records of lines that are no JSON. Raises InputError where they are neither XML nor CSV of truth or scores."""
     lines = itertools.chain([first], rest)
     if first.lstrip()[:1] == b"<":
         from chextools.inputs import truth_xml
@@ -55,9 +56,14 @@ def of_text(first: bytes, rest: Iterable[bytes], name: str) -> Iterator[dict | F
         return truth_xml.records_of(lines, name)
     if any(byte < 32 and byte not in b"\t\r\n" for byte in first[:4096]):
         raise InputError(f"{name}: neither JSON, XML nor CSV (it starts with {first[:20]!r})")
-    from chextools.inputs import truth_csv
+    from chextools.inputs import scores_csv, truth_csv
 
-    return truth_csv.records_of(lines, name)
+    header, again = csvtext.peeked(lines)
+    if not truth_csv.is_truth(header):
+        found, again = scores_csv.told_apart(again, name)
+        if found is not None:
+            return found
+    return truth_csv.records_of(again, name)
 
 
 def of_file(path: str) -> Iterator[dict | Failure] | None:

@@ -21,6 +21,7 @@ from chextools.tasks import ALIASES, CHEXPERT, canonical, hint
 
 log = logging.getLogger(__name__)
 
+_MOST_DROPPED = 32
 SAMPLE = 256  # rows looked at before the first is passed on, to see what columns hold and where images are
 
 # NIH's 14 findings (Wang et al. 2017)
@@ -242,7 +243,7 @@ class ImagePaths:
 
     def _drop(self, paths: Sequence[tuple[str, ...]]) -> int:
         best, most = 0, 0
-        for count in range(max(map(_droppable, paths), default=0) + 1):
+        for count in range(min(max(map(_droppable, paths), default=0), _MOST_DROPPED) + 1):
             shorter = [parts[min(count, _droppable(parts)) :] for parts in paths]
             if len(set(shorter)) < len(paths):
                 break

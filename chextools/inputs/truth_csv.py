@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from chextools.errors import InputError
 from chextools.inputs import boxes, runs_csv, via
@@ -12,6 +12,12 @@ from chextools.records.records import Failure
 from chextools.records.sizes import shortened
 
 _LABELS = ("path", "finding labels", "no finding")  # columns of files that say what is there, but not where
+
+
+def is_truth(header: Sequence[str]) -> bool:
+    """Whether a CSV with these columns says where findings are."""
+    names = [_lowered(column) for column in header]
+    return any(reader(names) is not None for reader in (boxes.reader_of, runs_csv.reader_of, via.reader_of))
 
 
 def records_of(lines: Iterable[bytes], name: str) -> Iterator[dict | Failure]:
@@ -30,7 +36,7 @@ def records_of(lines: Iterable[bytes], name: str) -> Iterator[dict | Failure]:
 
 def _table(table: CsvTable) -> Table:
     """Columns in lower case and without VIA's mark, cells without blanks around them."""
-    names = {column: column.lstrip("#").lower() for column in table.header}
+    names = {column: _lowered(column) for column in table.header}
 
     def rows() -> Iterator[tuple[str, Row | InputError]]:
         for where, row in table.rows():
@@ -40,3 +46,7 @@ def _table(table: CsvTable) -> Table:
                 yield where, {names[column]: cell.strip() for column, cell in row.items()}
 
     return Table(table.name, list(names.values()), rows())
+
+
+def _lowered(column: str) -> str:
+    return column.lstrip("#").lower()
