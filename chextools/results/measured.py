@@ -63,7 +63,7 @@ def _read(source: str, stdin: BinaryIO, metric: str | None, need_metric: bool) -
 def _numbered(number: int) -> Callable[[dict], dict]:
     def measured(row: dict) -> dict:
         if "id" in row:
-            records.check_id(row["id"])
+            row = records.checked(row)
             given = {name: row[name] for name in BY_IMAGE if name in row}
             if not given and not ("patient" in row and row.keys() <= _UNMEASURED):
                 raise InputError('neither "iou" nor "hit" nor another metric by CXR: not per-image results')
@@ -76,7 +76,9 @@ def _numbered(number: int) -> Callable[[dict], dict]:
                 raise InputError('"metric" must be a string')
             start, given = {"replicate": replicate}, {row["metric"]: row["means"]}
         else:
-            raise InputError("neither per-image results nor replicates (chex-eval --per-image, --replicate-table)")
+            raise InputError(
+                'no "id" key: neither per-image results nor replicates (chex-eval --per-image, --replicate-table)'
+            )
         found = {}
         for name, values in given.items():
             by_task = records.by_task(values, name)
