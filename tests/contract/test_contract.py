@@ -211,7 +211,7 @@ BAD_LINES = {
     "patient": ('{"id": "x", "patient": ["x"]}', '"patient" must be a string'),
     "surrogate": ('{"id": "\\ud800\\u0001"}', "is not a plain name"),
     "deep": ("[" * 100_000, "not usable JSON"),
-    "number": ('{"id": "x", "n": ' + "1" * 5000 + "}", "not usable JSON"),
+    "number": ('{"id": "x", "scores": {"Edema": ' + "1" * 5000 + "}}", "must"),
 }
 
 
