@@ -17,9 +17,9 @@ from PIL import Image
 from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.npz import write_npz
 from chextools.masks.mask import Mask
-from chextools.view import plain_name
-from chextools.viewing import render
+from chextools.viewing import colours, overlay, text
 from chextools.viewing.panels import Case, Subject
+from chextools.viewing.target import plain_name
 from chextools.xrays import images
 
 H, W = 60, 90
@@ -92,9 +92,9 @@ def to_oklab(rgb: np.ndarray) -> np.ndarray:
 
 
 def test_the_colour_map_is_perceptually_uniform():
-    steps = np.linalg.norm(np.diff(to_oklab(render.colour_map()[::15] / 255.0), axis=0), axis=1)
+    steps = np.linalg.norm(np.diff(to_oklab(colours.colour_map()[::15] / 255.0), axis=0), axis=1)
     assert steps.max() / steps.min() < 1.1  # colours are whole numbers
-    assert (np.diff(to_oklab(render.colour_map()[::5] / 255.0)[:, 0]) > 0).all()
+    assert (np.diff(to_oklab(colours.colour_map()[::5] / 255.0)[:, 0]) > 0).all()
 
 
 # What dichromats see: Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
@@ -107,7 +107,7 @@ BLINDNESS = {
 
 @pytest.mark.parametrize("kind", BLINDNESS)
 def test_the_colour_map_keeps_its_order_for_the_colour_blind(kind):
-    rgb = render.colour_map()[::8] / 255.0
+    rgb = colours.colour_map()[::8] / 255.0
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1)
     encoded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
@@ -116,7 +116,7 @@ def test_the_colour_map_keeps_its_order_for_the_colour_blind(kind):
 
 def test_no_heat_leaves_the_x_ray_and_more_heat_shows_more_colour():
     pixels = np.full((1, 256), 128, np.uint8)
-    drawn = render.heated(pixels, np.linspace(0, 1, 256)[None]).astype(int)
+    drawn = colours.heated(pixels, np.linspace(0, 1, 256)[None]).astype(int)
     assert drawn[0, 0].tolist() == [128, 128, 128]
     colourfulness = np.ptp(drawn[0], axis=1)
     assert colourfulness[255] > 100 and (colourfulness[::32][1:] > colourfulness[::32][:-1]).all()
@@ -128,46 +128,46 @@ def is_colour(image: np.ndarray, colour: tuple) -> np.ndarray:
 
 def test_the_truth_is_solid_and_the_prediction_dashed():
     """On a grey that is neither: along the truth's side all is white, along the prediction's about half is blue."""
-    panel = render.Panel(
+    panel = overlay.Panel(
         np.full((300, 400), 90, np.uint8),
         (600, 800),
         None,
         box(100, 100, 500, 300, (600, 800)),
         box(100, 500, 500, 700, (600, 800)),
     )
-    image = np.asarray(render.draw_panel(panel))
-    assert is_colour(image[60:240, 49:52], render.TRUTH).any(axis=1).all()
-    share = is_colour(image[60:240, 249:252], render.PREDICTED).any(axis=1).mean()
+    image = np.asarray(overlay.draw_panel(panel))
+    assert is_colour(image[60:240, 49:52], colours.TRUTH).any(axis=1).all()
+    share = is_colour(image[60:240, 249:252], colours.PREDICTED).any(axis=1).mean()
     assert 0.4 < share < 0.8
     assert (image[150, 100] == 90).all() and (image[20, 20] == 90).all()  # inside and outside nothing is drawn
 
 
 @pytest.mark.parametrize("back", [0, 255])
 def test_outlines_stand_out_from_black_and_from_white(back):
-    panel = render.Panel(np.full((200, 200), back, np.uint8), (200, 200), None, box(50, 50, 150, 150, (200, 200)))
-    across = np.asarray(render.draw_panel(panel))[100, 40:60, 0].astype(int)
+    panel = overlay.Panel(np.full((200, 200), back, np.uint8), (200, 200), None, box(50, 50, 150, 150, (200, 200)))
+    across = np.asarray(overlay.draw_panel(panel))[100, 40:60, 0].astype(int)
     assert across.max() - across.min() > 180
 
 
 def test_a_hit_a_miss_and_an_unknown_point_have_signs_of_their_own():
     truth = box(0, 0, 50, 50, (100, 100))
-    panel = render.Panel(np.zeros((100, 100), np.uint8), (100, 100), None, truth, None, [(9, 9)], [(20, 20), (80, 80)])
+    panel = overlay.Panel(np.zeros((100, 100), np.uint8), (100, 100), None, truth, None, [(9, 9)], [(20, 20), (80, 80)])
     assert [sign for *_, sign in panel.markers] == ["truth point", "hit", "miss"]
-    unknown = render.Panel(panel.pixels, (100, 100), predicted_points=[(20, 20)])
+    unknown = overlay.Panel(panel.pixels, (100, 100), predicted_points=[(20, 20)])
     assert [sign for *_, sign in unknown.markers] == ["point"]
-    drawn = {render.draw_panel(p).tobytes() for p in (panel, unknown)}
+    drawn = {overlay.draw_panel(p).tobytes() for p in (panel, unknown)}
     assert len(drawn) == 2
 
 
 def test_text_fits_whatever_it_is():
-    font = render._font(20)
-    for text in ("Edema", "Enlarged Cardiomediastinum " * 30, "é你\u202e\ud800\n<b>", "W" * 1000, ""):
+    font = text.font_of(20)
+    for words in ("Edema", "Enlarged Cardiomediastinum " * 30, "é你\u202e\ud800\n<b>", "W" * 1000, ""):
         for width in (0, 5, 40, 300):
-            assert font.getlength(render.fitted(text, font, width)) <= width
-    assert render.fitted("Edema", font, 300) == "Edema"
-    short = render.fitted("patient64541_study1_view1_frontal", font, 200)
+            assert font.getlength(text.fitted(words, font, width)) <= width
+    assert text.fitted("Edema", font, 300) == "Edema"
+    short = text.fitted("patient64541_study1_view1_frontal", font, 200)
     assert short.startswith("patient") and short.endswith("frontal") and "…" in short
-    assert render.legible("Ödem\n你") == "Odem\\n\\u4f60"
+    assert text.legible("Ödem\n你") == "Odem\\n\\u4f60"
 
 
 def test_a_long_name_widens_no_picture(work, cli):
@@ -262,7 +262,7 @@ def npz(folder, values: np.ndarray, identifier: str = "a") -> dict:
     return {"id": identifier, "image": "x.png", "heatmap": str(folder / f"{identifier}.npz")}
 
 
-def heat_of(found: dict, sign: str | None = None) -> tuple[np.ndarray | None, tuple[str, str]]:
+def heat_of(found: dict, sign: str | None = None) -> tuple[np.ndarray | None, tuple[str, ...]]:
     case = Case(Subject("", found), 90, sign=sign)
     panel, ends = case.panel("Edema", case.read("Edema"))
     return panel.heat, ends
@@ -274,16 +274,16 @@ def test_the_sign_says_which_evidence_is_shown(work):
     found = npz(work, values)
     places = (15, 15), (45, 75), (30, 45)
     for sign, ends, expected in (
-        (None, ("0", "2"), (1, 0, 0)),
-        ("positive", ("0", "2"), (1, 0, 0)),
-        ("abs", ("0", "4"), (0.5, 1, 0)),
-        ("raw", ("-4", "2"), (1, 0, 4 / 6)),
+        (None, ("0", "1", "2"), (1, 0, 0)),
+        ("positive", ("0", "1", "2"), (1, 0, 0)),
+        ("abs", ("0", "2", "4"), (0.5, 1, 0)),
+        ("raw", ("-4", "-1", "2"), (1, 0, 4 / 6)),
     ):
         heat, said = heat_of(found, sign)
         assert said == ends
         np.testing.assert_allclose([heat[place] for place in places], expected, atol=1e-6)
         assert sign is None or heat_of(found | {"sign": sign})[1] == ends  # the record's own word
-    assert heat_of(found | {"sign": "abs"}, "raw")[1] == ("-4", "2")
+    assert heat_of(found | {"sign": "abs"}, "raw")[1] == ("-4", "-1", "2")
 
 
 def test_a_flat_heatmap_is_said_and_not_coloured(work, cli):
@@ -425,8 +425,8 @@ def test_truth_with_masks_and_points_in_one_record(work, cli):
     truth = truth_file(work / "gt.json", {"a": box(10, 10, 40, 40)})
     assert cli("chex-view", "--truth", truth, "-o", "w", stdin=lines(xray)).code == 0
     assert (
-        is_colour(np.asarray(Image.open("v/a_Edema.png")), render.TRUTH).sum()
-        > is_colour(np.asarray(Image.open("w/a_Edema.png")), render.TRUTH).sum()
+        is_colour(np.asarray(Image.open("v/a_Edema.png")), colours.TRUTH).sum()
+        > is_colour(np.asarray(Image.open("w/a_Edema.png")), colours.TRUTH).sum()
     )
 
 

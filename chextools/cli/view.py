@@ -10,6 +10,7 @@ EXAMPLE = """
 chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-segment | chex-view --truth gt.json -o views > views.jsonl
 chex-view masks.jsonl --truth gt.json --layout sheet --select worst --count 20 -o worst
 cat gradcam.jsonl occlusion.jsonl | chex-view --truth gt.json --layout grid -o compared
+chex-view masks.jsonl --truth gt.json -o figure --task Edema --theme light --format svg --original
 chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o views
 """
 
@@ -52,6 +53,17 @@ chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o
     metavar="N",
     help="Pixels of an X-ray's longer side. [default: 800; in a sheet or grid 320]",
 )
+@click.option(
+    "--original", is_flag=True, help="Show the X-ray alone beside each picture; in a grid as the first column."
+)
+@click.option(
+    "--theme",
+    type=click.Choice(["dark", "light"]),
+    default="dark",
+    show_default=True,
+    help="Paper and text; light is for papers.",
+)
+@options.output_format(["png", "svg"], "Pixels; or SVG, in which outlines, points and text are vectors.")
 @options.sign()
 @options.tasks()
 @options.truth_settings("--truth-images")
@@ -74,6 +86,9 @@ def command(
     select,
     count,
     size,
+    original,
+    theme,
+    output_format,
     sign,
     tasks,
     seed,
@@ -83,7 +98,7 @@ def command(
     shard,
     fail_fast,
 ):
-    """Draw X-rays with heatmaps, predicted masks and points, and what radiologists outlined, as PNG.
+    """Draw X-rays with heatmaps, predicted masks and points, and what radiologists outlined.
 
     RECORDS: JSON Lines with heatmaps, masks or points (- for stdin), a folder of heatmaps, the study's mask or points
     JSON, COCO, or annotations. Told apart by content. Writes the records with "views": of each task the picture, IoU,
@@ -105,7 +120,7 @@ def command(
     from chextools.plumbing.parallel import default_jobs
     from chextools.records import records
 
-    target = view.Target(check_folder(output), force, resume)
+    target = view.Target(check_folder(output), force, resume, output_format, theme)
     known = view.read_known(
         truth, image_lists.read_image_lists(images, base.stdin(), root=root), base.stdin(), truth_settings
     )
@@ -115,8 +130,10 @@ def command(
     with base.resumable() if resume else contextlib.nullcontext(), base.output(None) as write:
         items = records.select_shard(view.read_records(inputs, base.stdin(), layout), shard)
         items, wanted = view.select_tasks(items, tasks, known)
-        settings = view.Settings(layout, size, sign, wanted, select, count, seed)
-        with contextlib.closing(view.view(items, known, settings, target, jobs or default_jobs())) as results:
+        settings = view.ViewSettings(
+            layout=layout, size=size, sign=sign, tasks=wanted, select=select, count=count, seed=seed, original=original
+        )
+        with contextlib.closing(view.draw(items, known, settings, target, jobs or default_jobs())) as results:
             for record in tally.passing(base.progress(results, "records")):
                 write(records.dumps(record) + "\n")
     tally.finish()

@@ -21,10 +21,12 @@ from chextools.inputs.truth import masks_of
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.records import records
-from chextools.viewing.render import Legend, Panel
+from chextools.viewing.legend import Legend
+from chextools.viewing.overlay import Panel
 from chextools.xrays import images
 
 _PREDICTIONS = ("heatmap", "masks", "outlines", "points")
+UNITS = "the method's units"
 _SHOWN = {"positive": "positive evidence", "abs": "evidence of either sign", "raw": "least to greatest"}
 _LABELS = {1: "labelled positive", 0: "labelled negative", -1: "labelled uncertain"}
 
@@ -155,8 +157,8 @@ class Case:
         score = self.record.get("scores", {}).get(task, maps.scores.get(task) if maps else None)
         return Reading(mask, true, points or (), None if math.isnan(iou) else iou, hit, score)
 
-    def panel(self, task: str, reading: Reading) -> tuple[Panel, tuple[str, str]]:
-        """What is drawn, and the heatmap's least and greatest value for the legend."""
+    def panel(self, task: str, reading: Reading) -> tuple[Panel, tuple[str, ...]]:
+        """What is drawn, and the heatmap's least, middle and greatest value for the legend."""
         size, pixels = self.image
         for what, mask in (("mask", reading.mask), ("truth", reading.truth)):
             if mask is not None and mask.size != size:
@@ -165,8 +167,9 @@ class Case:
         points, true_points = (_points(each, size) for each in (reading.points, self.points.get(task, ())))
         return Panel(pixels, size, heat, reading.truth, reading.mask, true_points, points), ends
 
-    def _heat(self, task: str, shape: tuple[int, int]) -> tuple[np.ndarray | None, tuple[str, str]]:
-        """The heatmap [h, w] from 0 to 1, None where there is none or it is flat, and its least and greatest value."""
+    def _heat(self, task: str, shape: tuple[int, int]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """The heatmap [h, w] from 0 to 1, None where there is none or it is flat, and its least, middle and greatest
+        value."""
         maps = self.heatmaps
         if maps is None or task not in maps.maps:
             return None, ("", "")
@@ -175,7 +178,9 @@ class Case:
         if surface.is_flat:
             return None, ("", "")
         values = Image.fromarray(surface.values).resize(shape[::-1], Image.Resampling.BILINEAR)
-        return (np.asarray(values, np.float64) - low) / (high - low), (f"{low:.3g}", f"{high:.3g}")
+        return (np.asarray(values, np.float64) - low) / (high - low), tuple(
+            f"{value:.3g}" for value in (low, (low + high) / 2, high)
+        )
 
     def notes(self, task: str, reading: Reading) -> list[str]:
         """What a caption says beside IoU and hit."""
@@ -193,13 +198,14 @@ class Case:
         return said
 
 
-def legend_of(panels: Sequence[Panel], cases: Iterable[Case], ends: tuple[str, str]) -> Legend:
+def legend_of(panels: Sequence[Panel], cases: Iterable[Case], ends: tuple[str, ...]) -> Legend:
     """The signs that some panel has."""
     seen = {sign for panel in panels for *_, sign in panel.markers}
     seen |= {"truth" for panel in panels if panel.truth is not None and panel.truth.area}
     seen |= {"predicted" for panel in panels if panel.predicted is not None and panel.predicted.area}
     shown = sorted({_SHOWN[case.sign] for case in cases if case.heatmaps})
-    heat = "heatmap, " + " or ".join(shown) if any(p.heat is not None for p in panels) else None
+    units = UNITS if ends[0][-1:].isdigit() else "each from its own least to its greatest value"
+    heat = f"heatmap, {' or '.join(shown)} ({units})" if any(p.heat is not None for p in panels) else None
     return Legend(heat, ends, [(sign, name) for sign, name in _SIGNS.items() if sign in seen])
 
 
