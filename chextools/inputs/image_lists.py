@@ -144,8 +144,9 @@ def _is_image(path: str, stream: BinaryIO) -> bool:
 
 
 def _folder(folder: str) -> Iterator[Located | Failure]:
-    found, others = 0, []
-    for path in files.walk(Path(folder)):
+    found = 0
+    others: list[str] = []
+    for path in files.walk(Path(folder), others):
         if not path.is_file() or not _is_meant(path):
             others.append(path.name)
             continue

@@ -104,8 +104,11 @@ def check_folder(path: str | os.PathLike) -> Path:
     return folder
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Files below a folder, in an order that does not depend on the disk; a pipe, socket or device is none."""
+def walk(root: Path, passed_over: list[str] | None = None) -> Iterator[Path]:
+    """Files below a folder, in an order that does not depend on the disk; a pipe, socket or device is none.
+
+    passed_over: a list that takes the names of those that do not count, as they are met.
+    """
 
     def fail(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}") from None
@@ -116,6 +119,8 @@ def walk(root: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if not name.startswith((".", "_tmp")) and not _is_special(path):
                 yield path
+            elif passed_over is not None:
+                passed_over.append(name)
 
 
 def _linked(temporary: Path, target: Path) -> bool:

@@ -240,4 +240,4 @@ def test_what_is_no_image_in_a_folder_is_skipped_and_counted(tmp_path, read, cap
     os.mkfifo(tmp_path / "pipe.png")
     assert list(read(tmp_path)) == ["a"]
     (line,) = caplog.messages
-    assert "files that are no images, skipped" in line
+    assert "5 files that are no images, skipped" in line
