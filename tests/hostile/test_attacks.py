@@ -66,7 +66,7 @@ ANYTHING: dict[str, tuple[str, Callable[[], bytes]]] = {
     "no text": ("x.jsonl", lambda: bytes(range(256)) * 100),
     "nul bytes": ("iou_x.csv", lambda: b"\0" * 100_000),
     "lists 500 deep": ("x.jsonl", lambda: b'{"id": "a", "masks": %s}\n' % nested(500).encode()),
-    "lists 10^6 deep": ("x.json", lambda: nested(10**6).encode()),
+    "lists 200,000 deep": ("x.json", lambda: nested(200_000).encode()),
     "objects 10^5 deep": ("x.json", lambda: nested(10**5, '{"a":', "}").encode()),
     "lists that never end": ("x.json", lambda: b"[" * 10**7),
     "40,000 keys, one twice": (
