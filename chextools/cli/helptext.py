@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -49,8 +49,9 @@ class Formatter(click.HelpFormatter):
         columns = shutil.get_terminal_size((80, 24)).columns
         super().__init__(width=min(max(columns, NARROWEST), WIDEST))
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = _COLUMN, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = _COLUMN, col_spacing: int = 2) -> None:
         """Names and what they mean, side by side or, where there is no room, one below the other."""
+        rows = list(rows)
         stacked = self.width < _STACKED
         indent = self.current_indent
         column = indent + 4 if stacked else indent + min(col_max, max(len(name) for name, _ in rows)) + col_spacing

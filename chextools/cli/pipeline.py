@@ -18,7 +18,7 @@ def upstream() -> list[str]:
         return []
     if not os.path.isdir("/proc/self/fd"):
         return ["chex"]
-    writers = {}
+    writers: dict[str, int] = {}
     for pid in _group():
         if target := _target(pid, 1):
             writers.setdefault(target, pid)

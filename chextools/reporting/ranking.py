@@ -25,7 +25,8 @@ class Place:
 def places(means: Sequence[tuple[float | None, float | None, float | None]], ranked: Sequence[bool]) -> list[Place]:
     """The places of runs, each with its (mean, lower, upper); `ranked` says which take part."""
     takes_part = [is_ranked and mean is not None for (mean, _, _), is_ranked in zip(means, ranked)]
-    order = sorted((mean for (mean, _, _), takes in zip(means, takes_part) if takes), reverse=True)
+    known = (mean for (mean, _, _), takes in zip(means, takes_part) if takes and mean is not None)
+    order = sorted(known, reverse=True)
     first = next((k for k, takes in enumerate(takes_part) if takes and means[k][0] == order[0]), None)
     return [
         Place(
@@ -39,6 +40,5 @@ def places(means: Sequence[tuple[float | None, float | None, float | None]], ran
 
 def overlap(one: Sequence[float | None], other: Sequence[float | None]) -> bool | None:
     """Whether two (mean, lower, upper) share a value; None where a bound is undefined."""
-    if None in (*one, *other):
-        return None
-    return one[1] <= other[2] and other[1] <= one[2]
+    known = [value for value in (*one, *other) if value is not None]
+    return known[1] <= known[5] and known[4] <= known[2] if len(known) == 6 else None

@@ -90,7 +90,7 @@ def test_mean_curves_are_over_tasks_then_images():
         {"deletion": {"Edema": [1.0, 0.0], "Atelectasis": [0.5, 0.5]}},
         {"deletion": {"Edema": [0.25, 0.25], "Atelectasis": [0.0, 0.5, 1.0]}},
     ]
-    run = Run("a", rows={"curves": [{"id": str(k), "curves": one} for k, one in enumerate(curves)]})
+    run = Run("a", rows={"eval": [], "curves": [{"id": str(k), "curves": one} for k, one in enumerate(curves)]})
     (figure,) = questions.curve_figures([run])
     assert questions._mean_curve(run, "deletion") == [(0.75 + 0.25) / 2, (0.25 + 0.25) / 2]  # noqa: SLF001
     assert figure.name == "deletion_curves"
