@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 import click
 
@@ -42,7 +42,7 @@ class Command(click.Command):
 
     context_class = helptext.Context
 
-    def __init__(self, name: str, *, example: str, **attributes):
+    def __init__(self, name: str, *, example: str, **attributes: Any):
         self.example = example
         attributes.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(name, **attributes)
@@ -81,9 +81,9 @@ def command(name: str, example: str) -> Callable[[Callable], Command]:
 
 def run(command: Command) -> NoReturn:
     """Run a command as a process and exit as the contract says: 0, 1, 2, or dead of a signal."""
-    program = command.name
+    program = command.name or ""
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")  # several lines each; what matters is an error of ours
-    begin(program or "", ())
+    begin(program, ())
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
@@ -190,7 +190,11 @@ def output(path: str | None, force: bool = False) -> Iterator[Callable[[str], No
         from chextools.plumbing.files import atomic
 
         with atomic(path, force) as stream:
-            yield lambda text: stream.write(encoded(text)) and None
+
+            def write(text: str) -> None:
+                stream.write(encoded(text))
+
+            yield write
 
 
 @contextlib.contextmanager
@@ -249,8 +253,12 @@ def _set(context: click.Context, parameter: click.Parameter, value: bool) -> Non
         import warnings
 
         level = logging.ERROR if context.meta["quiet"] else logging.INFO if context.meta["verbose"] else logging.WARNING
-        handler = logging.Handler()
-        handler.emit = lambda record: _say(context.command.name, record.levelname.lower(), record.getMessage())
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                _say(context.command.name or "", record.levelname.lower(), record.getMessage())
+
+        handler = Handler()
         handler.addFilter(_is_news)
         root = logging.getLogger("chextools")
         root.handlers, root.propagate = [handler], False
@@ -313,7 +321,7 @@ def _die(number: int) -> int:
     return 128 + number  # if the signal is blocked
 
 
-def _discard(stream: object) -> None:
+def _discard(stream: TextIO) -> None:
     """Forget what is buffered, so that the interpreter's last flush cannot fail once more."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         try:
