@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from chextools.inputs import drawn, inputs
 from chextools.masks.drawing import ALONE, KEY, Drawing, is_box
 from chextools.masks.mask import Mask
 from chextools.records import records
+from chextools.records.packed import PackedRecords
 from chextools.records.records import Failure, Located, few
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ _NO_TRUTH = 'neither "masks" nor outlines'
 class Truth:
     """What radiologists outlined: records by id, their tasks in the study's order, and what could not be read."""
 
-    records: dict[str, dict]
+    records: Mapping[str, dict]
     tasks: list[str]
     failures: list[Failure]
     where: str = "the truth"
@@ -154,11 +154,13 @@ class Truth:
 
 def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     """The truth in records with masks or outlines. Raises InputError if there is none."""
-    found: dict[str, dict] = {}
+    found = PackedRecords()
+    names: dict[str, None] = {}
     failures = []
     for item in items:
         if isinstance(item, Located) and _TRUTH.intersection(item.record):
-            found[item.record["id"]] = item.record
+            found.add(item.record)
+            names.update(dict.fromkeys(tasks_of(item.record)))
         elif isinstance(item, Located):
             failures.append(Failure(item.where, _NO_TRUTH))
         else:
@@ -166,7 +168,6 @@ def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     if not found:
         reason = f" ({failures[0].where}: {failures[0].reason})" if failures else ""
         raise InputError(f"{where}: no truth{reason}")
-    names = itertools.chain.from_iterable(tasks_of(record) for record in found.values())
     return Truth(found, tasks.study_order(names), failures, where)
 
 

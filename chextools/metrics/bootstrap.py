@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-_BLOCK = 1 << 22  # indices drawn at once: memory does not grow with the number of CXRs times replicates
+_BLOCK = 1 << 20  # indices drawn at once: memory does not grow with the number of CXRs times replicates
 
 
 def groups_of(names: Sequence[str]) -> tuple[np.ndarray, int]:
