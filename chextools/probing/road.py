@@ -20,6 +20,7 @@ from chextools.probing.subject import Curves, Plan, Subject, Values, area
 NOISE = 0.01 * 255 * 0.226  # the paper's 0.01 of a normalised pixel, in grey levels
 TOLERANCE = 1e-4  # of the system's right side
 _ITERATIONS = 2000
+_COARSEST = 4  # pixels a side
 _KERNEL = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 12))
 
 
@@ -68,47 +69,47 @@ def remove_and_debias(subject: Subject, settings: ProbeSettings) -> Plan:
 def imputed(image: Tensor, removed: Tensor) -> Tensor:
     """float32 [n, H, W]: an image [H, W] whose removed pixels, bool [n, H, W], solve the linear system, without noise.
 
-    By conjugate gradients on all of them at once, from what a pyramid of the pixels that are left says.
+    By conjugate gradients on all of them at once, from what the same system says at half the resolution.
     """
-    kernel = torch.tensor(_KERNEL, device=image.device, dtype=torch.float32)[None, None]
-    there = functional.conv2d(torch.ones_like(image)[None, None], kernel, padding=1)[0]  # less than 1 at the border
     free = removed.to(torch.float32)
+    return _solved(image * (1 - free), free)
+
+
+def _solved(known: Tensor, free: Tensor) -> Tensor:
+    """Known values, 0 where they are free (1, else 0), and there the system's solution: all [n, H, W]."""
+    kernel = torch.tensor(_KERNEL, device=known.device, dtype=torch.float32)[None, None]
+    there = functional.conv2d(torch.ones_like(known[:1, None]), kernel, padding=1)[0]  # less than 1 at the border
 
     def spread(values: Tensor) -> Tensor:
         return functional.conv2d(values[:, None], kernel, padding=1)[:, 0]
 
-    def system(values: Tensor) -> Tensor:
-        """Weights less neighbours, of free pixels."""
-        return free * (there * values - spread(free * values))
-
-    known = image * (1 - free)
     right = free * spread(known)
     found = free * _guess(known, 1 - free)
-    residue = right - system(found)
+    residue = right - free * (there * found - spread(found))
     direction = residue / there
     target = TOLERANCE**2 * (right**2).sum((1, 2)).clamp(min=1e-12)
-    rho = (residue * residue / there).sum((1, 2))
+    rho = (residue * direction).sum((1, 2))
     for _ in range(_ITERATIONS):
         if ((residue**2).sum((1, 2)) <= target).all():
             break
-        product = system(direction)
+        product = free * (there * direction - spread(direction))
         step = rho / (direction * product).sum((1, 2)).clamp(min=1e-30)
         found = found + step[:, None, None] * direction
         residue = residue - step[:, None, None] * product
-        following = (residue * residue / there).sum((1, 2))
-        direction = residue / there + (following / rho.clamp(min=1e-30))[:, None, None] * direction
+        scaled = residue / there
+        following = (residue * scaled).sum((1, 2))
+        direction = scaled + (following / rho.clamp(min=1e-30))[:, None, None] * direction
         rho = following
-    return known + free * found
+    return known + found
 
 
 def _guess(known: Tensor, weight: Tensor) -> Tensor:
-    """The mean of the known pixels near each, from the finest level of a pyramid that has any: [n, H, W]."""
-    if min(known.shape[1:]) < 2:
-        return known / weight.clamp(min=1e-6)
+    """The solution at half the resolution, where a pixel is known that has any in it, brought back to [n, H, W]."""
+    if min(known.shape[1:]) < _COARSEST:
+        mean = known.sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
+        return mean[:, None, None].expand_as(known)
     pad = (0, known.shape[2] % 2, 0, known.shape[1] % 2)
     value, share = (functional.avg_pool2d(functional.pad(v[:, None], pad), 2)[:, 0] for v in (known, weight))
-    coarse = _guess(value, share) if (share <= 0).any() else value / share.clamp(min=1e-6)
-    coarse = torch.where(share > 0, value / share.clamp(min=1e-6), coarse)
+    coarse = _solved(value / share.clamp(min=1e-6), (share <= 0).to(known))
     finer = functional.interpolate(coarse[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
-    finer = finer[:, : known.shape[1], : known.shape[2]]
-    return torch.where(weight > 0, known / weight.clamp(min=1e-6), finer)
+    return finer[:, : known.shape[1], : known.shape[2]]
