@@ -18,7 +18,7 @@ from chextools.probing.probes import ProbeSettings
 from chextools.probing.subject import Curves, Plan, Subject, Values, area
 
 NOISE = 0.01 * 255 * 0.226  # the paper's 0.01 of a normalised pixel, in grey levels
-TOLERANCE = 1e-4  # of the system's right side
+TOLERANCE = 5e-5  # of the system's right side
 _ITERATIONS = 2000
 _COARSEST = 4  # pixels a side
 _KERNEL = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 12))

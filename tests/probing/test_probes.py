@@ -218,7 +218,7 @@ def test_imputed_pixels_solve_the_papers_system(share):
     found = road.imputed(image, removed)
     for each, mask in zip(found, removed):
         expected = imputers.NoisyLinearImputer(noise=0)(image[None], 1 - mask.int())[0]
-        assert torch.allclose(each, expected, atol=0.1)  # grey levels of 255: below the noise of 0.6 that is added
+        assert torch.allclose(each, expected, atol=0.2)  # grey levels of 255: a third of the noise that is added
         assert torch.equal(each[~mask], image[~mask])
 
 
