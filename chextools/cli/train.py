@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -178,7 +179,9 @@ def command(context, inputs, **_):
         plan = train.prepare(options, base.stdin(), ours)
         with base.stopping(options["max_time"] and start + options["max_time"]) as stop, plan.run() as run:
             with base.output(None) as write, board.writer(options["tensorboard"] if ours.leads else None) as draw:
-                shown = base.progress(run.events(stop), "steps", run.steps - run.step, _SoFar(run))
+                left = run.steps - run.step
+                events = left + math.ceil(left / run.settings.checkpoint_every) + len(run.rows)  # a row is one, too
+                shown = base.progress(run.events(stop), "steps", events, _SoFar(run))
                 for row in filter(None, shown):
                     draw(row)
                     write(dumps(row) + "\n")
@@ -197,9 +200,10 @@ class _SoFar:
         if isinstance(row, dict):
             known = [value for value in row["auroc"].values() if value is not None]
             self.auroc = f"AUROC {sum(known) / len(known):.3f}" if known else ""
-        if time.monotonic() - self.looked > LOOK_EVERY and self.run.loss_count:
+        learner = self.run.learner
+        if time.monotonic() - self.looked > LOOK_EVERY and learner.loss_count:
             self.looked = time.monotonic()
-            self.loss = f"loss {float(self.run.loss_sum) / self.run.loss_count:.4f}"
+            self.loss = f"loss {float(learner.loss_sum) / learner.loss_count:.4f}"
         return ", ".join(filter(None, [self.loss, self.auroc]))
 
 

@@ -75,9 +75,9 @@ def answer(run: Run, metric: str, task: str, sign: int, floors: Sequence[Run]) -
     if interval[0] is None:
         return None
     if metric in OWN_BARS:
-        bars = [(OWN_BARS[metric], f"{OWN_BARS[metric]:g}")]
+        bars: list[tuple[float | None, str]] = [(OWN_BARS[metric], f"{OWN_BARS[metric]:g}")]
     else:
-        bars = [(row[key], words) for key, words in (("chance", "chance"), ("floor", "the centre")) if key in row]
+        bars = [(row.get(key), words) for key, words in (("chance", "chance"), ("floor", "the centre"))]
         bars += [(floor.interval(metric, task)[0], floor.name) for floor in floors if floor is not run]
     known = [(value, words) for value, words in bars if value is not None]
     bar, of = max(known, key=lambda pair: sign * pair[0]) if known else (None, "")
@@ -136,8 +136,8 @@ def _over_tasks(
     """By metric the tasks in which it is better, and all that have a verdict."""
     found = []
     for metric, sign in metrics.items():
-        known = [answer(run, metric, task, sign, floors) for task in study_order(run.tasks(metric))]
-        known = [one for one in known if one and one.verdict != UNKNOWN]
+        every = (answer(run, metric, task, sign, floors) for task in study_order(run.tasks(metric)))
+        known = [one for one in every if one and one.verdict != UNKNOWN]
         if known:
             found.append((metric, [one for one in known if one.verdict == BETTER], known))
     return found
@@ -181,7 +181,9 @@ def network(runs: Sequence[Run]) -> Section | None:
     return section
 
 
-def _question(id: str, heading: str, metrics: Mapping[str, int], runs: Sequence[Run], humans: Sequence[Run]):  # noqa: A002
+def _question(
+    name: str, heading: str, metrics: Mapping[str, int], runs: Sequence[Run], humans: Sequence[Run]
+) -> Section | None:
     floors = [run for run in runs if run.role == "floor"]
     table = []
     for run in asked(runs):
@@ -206,9 +208,9 @@ def _question(id: str, heading: str, metrics: Mapping[str, int], runs: Sequence[
         Column("better", "Better is"),
     ]
     kept = [k for k in range(len(columns)) if any(row[k] not in (None, "") for row in table)]
-    section = Section(id, heading, ["Means over tasks, with 95% intervals."])
+    section = Section(name, heading, ["Means over tasks, with 95% intervals."])
     rows = [[row[k] for k in kept] for row in table]
-    section.tables.append(Table(id, heading, [columns[k] for k in kept], rows))
+    section.tables.append(Table(name, heading, [columns[k] for k in kept], rows))
     return section
 
 
@@ -217,7 +219,7 @@ def chance(runs: Sequence[Run]) -> Section | None:
     floors = [run for run in runs if run.role == "floor"]
     table = []
     for run in asked(runs):
-        for metric, better, known in _over_tasks(run, PLACE | NETWORK, floors):
+        for metric, better, known in _over_tasks(run, {**PLACE, **NETWORK}, floors):
             others = [one.task for one in known if one.verdict != BETTER]
             worse = sum(one.verdict == WORSE for one in known)
             table.append([run.name, name_of(metric), len(better), len(known), worse, listed(others, 5)])

@@ -60,8 +60,8 @@ def read_known(
         if "points" not in found or "masks" in found:
             outlined.append(item)
     if outlined or (truth and not known.points):
-        found = truth_of(records.unique(outlined), ", ".join(truth))
-        known.truth, known.tasks, known.failures = found.records, found.tasks, found.failures
+        read = truth_of(records.unique(outlined), ", ".join(truth))
+        known.truth, known.tasks, known.failures = read.records, read.tasks, read.failures
     for item in xrays:
         if isinstance(item, Located):
             known.images[item.record["id"]] = item.record["image"]
