@@ -6,6 +6,8 @@ A stage that halves its maps keeps their side, and what follows looks as far as 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +63,8 @@ def _keep_side(model: nn.Module, module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         module.stride = (1, 1)
         return
-    kernel = module.kernel_size if isinstance(module.kernel_size, int) else module.kernel_size[0]
+    window: Any = module.kernel_size
+    kernel = window if isinstance(window, int) else window[0]
     kept = nn.Identity() if kernel == 2 else type(module)(kernel, stride=1, padding=kernel // 2)
     for parent in model.modules():
         for name, child in parent.named_children():
