@@ -19,10 +19,10 @@ from chextools.inputs.inputs import read_some
 from chextools.inputs.truth import Truth, TruthSettings, mask_of, read_truth, size_of
 from chextools.masks import borders
 from chextools.masks.convex import min_area_rectangle
-from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask
 from chextools.metrics.catalogue import FEATURES
 from chextools.records.ids import near_miss
+from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located, few
 from chextools.records.tally import Tally
 from chextools.tasks import choose
@@ -121,7 +121,7 @@ def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]
     if isinstance(item, Failure):
         return item
     record = item.record
-    if not {"outlines", "instances", KEY}.intersection(record) and len(record) > 1:
+    if not {"outlines", "instances", DRAWING}.intersection(record) and len(record) > 1:
         return Failure(item.where, "no outlines to count: not an annotations JSON")
     rows, failed = [], {}
     for task in names:
@@ -152,8 +152,8 @@ def _row(record: dict, truth: dict | None, task: str) -> dict:
 
 def _count(record: dict, task: str) -> int | None:
     """How many outlines or boxes annotations have of a task; None where nobody can tell."""
-    if KEY in record:
-        return record[KEY].count(task)
+    if DRAWING in record:
+        return record[DRAWING].count(task)
     if "instances" in record:
         found = record["instances"].get(task, 0) if isinstance(record["instances"], dict) else None
         if type(found) is not int:

@@ -16,13 +16,12 @@ from typing import BinaryIO
 
 from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import open_heatmap
-from chextools.inputs import drawn
 from chextools.inputs.inputs import read_all
 from chextools.inputs.truth import TruthSettings, settled
-from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask
 from chextools.plumbing.parallel import default_jobs, keep_memory, ordered_map
 from chextools.records import records
+from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located
 from chextools.records.tally import Tally
 from chextools.results import thresholds
@@ -82,6 +81,8 @@ def _read(inputs: Sequence[str], stdin: BinaryIO, settings: SegmentationSettings
     items = settled(read_all(inputs, stdin), settings.truth_settings, stdin)
     if not settings.renamed:
         return items
+    from chextools.inputs import drawn  # here, as most records have nothing drawn
+
     return (records.applied(partial(drawn.renamed, names=settings.renamed), item) for item in items)
 
 
@@ -98,7 +99,11 @@ def _of_tasks(
         if isinstance(item, Located):
             break
     record = seen[-1].record if seen and isinstance(seen[-1], Located) else {}
-    available = {*record.get("outlines", ()), *record.get("masks", ()), *(record[KEY].names if KEY in record else ())}
+    available = {
+        *record.get("outlines", ()),
+        *record.get("masks", ()),
+        *(record[DRAWING].names if DRAWING in record else ()),
+    }
     if "heatmap" in record and not set(map(canonical, requested)) <= set(CHEXPERT):
         available |= open_heatmap(record["heatmap"]).maps.keys()
     return itertools.chain(seen, items), frozenset(choose(requested, available, "the first record"))
@@ -110,7 +115,9 @@ def _with_masks(item: Located | Failure, settings: MaskingSettings) -> Located |
 
 def _masked(record: dict, settings: MaskingSettings) -> dict:
     """Masks that are there stay, of the tasks wanted, unless there is what they were made from."""
-    if KEY in record:
+    if DRAWING in record:
+        from chextools.inputs import drawn
+
         return drawn.with_masks(record, settings.tasks)
     if "masks" not in record or "heatmap" in record or "outlines" in record:
         return with_masks(record, settings)

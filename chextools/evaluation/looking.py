@@ -12,12 +12,12 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth, frame_of, masks_of, size_of
-from chextools.masks.drawing import KEY
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
 from chextools.plumbing.parallel import keep_memory, ordered_map
 from chextools.records import records
+from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located
 
 if TYPE_CHECKING:  # most evaluations read no heatmaps
@@ -75,7 +75,7 @@ def places_of(settings: EvaluationSettings) -> dict[str, slice]:
 
 def metrics_of(record: Mapping) -> list[str]:
     """The metrics that a prediction like this one allows. Raises InputError if there are none."""
-    looks = {MASKS} if {"masks", "outlines", KEY}.intersection(record) else set()
+    looks = {MASKS} if {"masks", "outlines", DRAWING}.intersection(record) else set()
     looks |= {POINTS} if "points" in record else {POINTS, HEATMAPS} if "heatmap" in record else set()
     if not looks:
         raise InputError('no "masks", "heatmap" or points to evaluate')
@@ -172,7 +172,7 @@ def _size_of(record: dict | None, truth: dict | None) -> tuple[int, int] | None:
     if record is None:
         return frame_of(truth, None)
     found = size_of(record)
-    if found is None and record is not None and "heatmap" in record and truth is not None and KEY in truth:
+    if found is None and record is not None and "heatmap" in record and truth is not None and DRAWING in truth:
         from chextools.heatmaps.reading import heatmaps_of
 
         found = heatmaps_of(record).size

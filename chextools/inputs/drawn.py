@@ -11,11 +11,12 @@ from pathlib import PurePath
 
 from chextools.errors import InputError
 from chextools.masks.consensus import agreed
-from chextools.masks.drawing import ALONE, KEY, Drawing, kind_of
+from chextools.masks.drawing import ALONE, Drawing, kind_of
 from chextools.masks.mask import Mask
 from chextools.masks.shapes import Painted, Polygon, Shape, finite, outside
 from chextools.records import records
 from chextools.records.ids import id_of_path
+from chextools.records.record import DRAWING
 from chextools.records.records import Failure
 from chextools.records.sizes import check_size
 from chextools.tasks import CHEXPERT, canonical
@@ -56,7 +57,7 @@ def record_of(identifier: str, drawing: Drawing, **more: object) -> dict:
     record: dict = {"id": identifier}
     if drawing.size and not drawing.is_assumed:
         record["size"] = list(drawing.size)
-    return record | {key: value for key, value in more.items() if value} | {KEY: drawing}
+    return record | {key: value for key, value in more.items() if value} | {DRAWING: drawing}
 
 
 def with_masks(record: dict, tasks: Iterable[str] | None = None, size: tuple[int, int] | None = None) -> dict:
@@ -64,7 +65,7 @@ def with_masks(record: dict, tasks: Iterable[str] | None = None, size: tuple[int
 
     tasks: those wanted; None for all. size: of the image, where it is not the drawing's.
     """
-    drawing: Drawing = record[KEY]
+    drawing: Drawing = record[DRAWING]
     masks, failed = {}, dict(record.get("failed", {}))
     readers: dict[str, dict] = {reader: {} for reader in drawing.readers} if len(drawing.readers) > 1 else {}
     wanted = drawing.names if tasks is None else [task for task in drawing.names if task in set(tasks)]
@@ -81,7 +82,7 @@ def with_masks(record: dict, tasks: Iterable[str] | None = None, size: tuple[int
                     readers[reader][task] = own.to_rle()
         except InputError as error:
             failed[task] = str(error)
-    made = {key: value for key, value in record.items() if key not in (KEY, "failed")}
+    made = {key: value for key, value in record.items() if key not in (DRAWING, "failed")}
     if into:
         made["size"] = list(into)
     made["masks"] = masks
@@ -103,9 +104,9 @@ def renamed(record: dict, names: Mapping[str, str]) -> dict:
         return result
 
     made = {key: by_name(value) if key in records.TASK_KEYS else value for key, value in record.items()}
-    if isinstance(record.get(KEY), Drawing):
-        drawing = record[KEY]
-        made[KEY] = replace(
+    if isinstance(record.get(DRAWING), Drawing):
+        drawing = record[DRAWING]
+        made[DRAWING] = replace(
             drawing,
             readers={reader: by_name(own) for reader, own in drawing.readers.items()},
             tasks=tuple(called.get(task, task) for task in drawing.tasks),
@@ -115,8 +116,8 @@ def renamed(record: dict, names: Mapping[str, str]) -> dict:
 
 def drawing_of(record: Mapping) -> Drawing | None:
     """What a record of any form holds as a drawing, its readers apart; None where it holds no truth."""
-    if isinstance(record.get(KEY), Drawing):
-        return record[KEY]
+    if isinstance(record.get(DRAWING), Drawing):
+        return record[DRAWING]
     size = tuple(record["size"]) if record.get("size") else None
     looked: Mapping = {}
     if isinstance(record.get("readers"), Mapping):

@@ -7,16 +7,19 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from chextools import tasks
 from chextools.errors import InputError
-from chextools.inputs import drawn, inputs
-from chextools.masks.drawing import ALONE, KEY, Drawing, is_box
+from chextools.inputs import inputs
 from chextools.masks.mask import Mask
 from chextools.records import records
 from chextools.records.packed import PackedRecords
+from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located, few
+
+if TYPE_CHECKING:  # shapes that people draw are imported for those who have any
+    from chextools.masks.drawing import Drawing
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def read_truth(sources: str | Sequence[str], stdin: BinaryIO, settings: TruthSet
         items = _of_readers(sources, stdin)
     where = ", ".join("stdin" if source == "-" else source for source in sources)
     truth = truth_of(settled(items, settings, stdin), where)
-    several = [i for i, r in truth.records.items() if KEY in r and len(r[KEY].readers) > 1]
+    several = [i for i, r in truth.records.items() if DRAWING in r and len(r[DRAWING].readers) > 1]
     if several and settings.consensus is None:
         log.warning("several readers of %s: what most of them outlined is the truth (--consensus)", few(several))
     return truth
@@ -62,13 +65,17 @@ def settled(
 
     def record_of(record: dict) -> dict:
         asked = settings.size or (settings.consensus and "readers" in record)
-        drawing = drawn.drawing_of(record) if KEY in record or asked else None
+        if DRAWING not in record and not asked:
+            return record
+        from chextools.inputs import drawn
+
+        drawing = drawn.drawing_of(record)
         if drawing is None:
             return record
         xray = xrays.get(record["id"])
         target = _size_of_xray(xray) if xray else None
         drawing = replace(drawing.measured(settings.size, target), rule=settings.consensus or drawing.rule)
-        return {k: v for k, v in record.items() if k not in ("masks", "outlines", "readers")} | {KEY: drawing}
+        return {k: v for k, v in record.items() if k not in ("masks", "outlines", "readers")} | {DRAWING: drawing}
 
     return (records.applied(record_of, item) for item in items)
 
@@ -95,6 +102,8 @@ def _size_of_xray(record: Mapping) -> Size:
 
 def _of_readers(sources: Sequence[str], stdin: BinaryIO) -> Iterator[Located | Failure]:
     """Each file is a reader, or several, of the images that it has: a record per image with all of them."""
+    from chextools.inputs import drawn
+
     stems = [PurePath(source).name.partition(".")[0] or source for source in sources]
     names = stems if len(set(stems)) == len(stems) else list(sources)
     found: dict[str, dict] = {}
@@ -114,11 +123,13 @@ def _of_readers(sources: Sequence[str], stdin: BinaryIO) -> Iterator[Located | F
             except InputError as error:
                 yield Failure(item.where, str(error))
     for identifier, record in found.items():
-        yield Located(f"truth: {identifier}", record | {KEY: looked[identifier]})
+        yield Located(f"truth: {identifier}", record | {DRAWING: looked[identifier]})
 
 
 def _joined(before: Drawing | None, drawing: Drawing, name: str) -> Drawing:
     """Readers of one image, and those of one more file. Raises InputError where their images are of other sizes."""
+    from chextools.masks.drawing import ALONE
+
     readers = {f"{name}:{reader}" if reader != ALONE else name: own for reader, own in drawing.readers.items()}
     if before is None:
         return replace(drawing, readers=readers)
@@ -133,7 +144,7 @@ def _joined(before: Drawing | None, drawing: Drawing, name: str) -> Drawing:
     )
 
 
-_TRUTH = {"masks", "outlines", KEY}
+_TRUTH = {"masks", "outlines", DRAWING}
 _NO_TRUTH = 'neither "masks" nor outlines'
 
 
@@ -173,15 +184,15 @@ def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
 
 def tasks_of(record: Mapping) -> list[str]:
     """The tasks of which a record has masks, outlines or drawings."""
-    if isinstance(record.get(KEY), Drawing):
-        return record[KEY].names
+    if DRAWING in record:
+        return record[DRAWING].names
     return list(record.get("masks", record.get("outlines", ())))
 
 
 def _is_there(record: Mapping, task: str) -> bool:
     """Whether anything was drawn of a task, as far as can be told without drawing it."""
-    if isinstance(record.get(KEY), Drawing):
-        return any(by_task.get(task) for by_task in record[KEY].readers.values())
+    if DRAWING in record:
+        return any(by_task.get(task) for by_task in record[DRAWING].readers.values())
     if task in record.get("masks", {}):
         return is_box(record, task) or bool(Mask.from_rle(record["masks"][task]).bounds.size)
     return bool(record.get("outlines", {}).get(task))
@@ -193,7 +204,7 @@ def masks_of(
     """`mask_of` of each task, and the reasons of those that failed or are broken."""
     masks, failed = {}, {}
     encoded = {task: rle for task, rle in (record or {}).get("masks", {}).items() if task in names}
-    if record is not None and not record.get("failed") and KEY not in record:
+    if record is not None and not record.get("failed") and DRAWING not in record:
         with contextlib.suppress(InputError):  # one is broken: then one by one, to say which
             masks = dict(zip(encoded, Mask.from_rles(list(encoded.values()))))
     for task in names:
@@ -214,8 +225,8 @@ def mask_of(record: dict | None, task: str, size: Size | None = None) -> Mask | 
         return None
     if task in record.get("failed", {}):
         raise InputError(record["failed"][task])
-    if isinstance(record.get(KEY), Drawing):
-        return record[KEY].mask(task, size)
+    if DRAWING in record:
+        return record[DRAWING].mask(task, size)
     if task in record.get("masks", {}):
         return Mask.from_rle(record["masks"][task])
     if "outlines" in record:  # an image's outlines name the tasks that are there; the others are empty
@@ -225,8 +236,8 @@ def mask_of(record: dict | None, task: str, size: Size | None = None) -> Mask | 
 
 def frame_of(truth: Mapping | None, size: Size | None) -> Size | None:
     """A size in which a truth can be drawn when it only matters whether it is there: of the image, else the least."""
-    drawing = (truth or {}).get(KEY)
-    if size is None and isinstance(drawing, Drawing) and not (drawing.size or drawing.target):
+    drawing = (truth or {}).get(DRAWING)
+    if size is None and drawing is not None and not (drawing.size or drawing.target):
         return drawing.least_size
     return size
 
@@ -237,9 +248,17 @@ def size_of(record: Mapping | None) -> Size | None:
         return None
     if record.get("size"):
         return tuple(record["size"])
-    if isinstance(record.get(KEY), Drawing):
-        return record[KEY].target or record[KEY].size
+    if DRAWING in record:
+        return record[DRAWING].target or record[DRAWING].size
     rle = next(iter(record.get("masks", {}).values()), None)
     with contextlib.suppress(InputError):
         return Mask.from_rle(rle).size if rle is not None else None
     return None
+
+
+def is_box(record: Mapping, task: str) -> bool:
+    """Whether a record's mask of a task is made of boxes."""
+    if DRAWING in record:
+        return record[DRAWING].is_of_boxes(task)
+    kind = record.get("kind")
+    return kind == "box" or (isinstance(kind, Mapping) and kind.get(task) == "box")

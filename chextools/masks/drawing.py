@@ -11,7 +11,6 @@ from chextools.masks.consensus import agreed
 from chextools.masks.mask import Mask, union
 from chextools.masks.shapes import Box, Painted, Runs, Shape, Size, draw
 
-KEY = "drawing"  # of a record, in memory: never written
 ALONE = ""  # the reader of a file that names none
 
 
@@ -113,11 +112,3 @@ def kind_of(drawing: Drawing, tasks: Sequence[str]) -> str | dict[str, str] | No
     if not boxes:
         return None
     return "box" if len(boxes) == len(drawn) else dict.fromkeys(boxes, "box")
-
-
-def is_box(record: Mapping, task: str) -> bool:
-    """Whether a record's mask of a task is made of boxes."""
-    if isinstance(record.get(KEY), Drawing):
-        return record[KEY].is_of_boxes(task)
-    kind = record.get("kind")
-    return kind == "box" or (isinstance(kind, Mapping) and kind.get(task) == "box")

@@ -11,6 +11,7 @@ from chextools import tasks
 from chextools.errors import InputError, quoted
 from chextools.records.sizes import check_size
 
+DRAWING = "drawing"  # a key in memory, never written: what people drew, until its size is known (masks.drawing)
 RESERVED = ("Average", "Competition", "Overall", "img_id")  # rows and columns of result tables
 
 

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from chextools.errors import InputError
 from chextools.inputs import drawn, inputs
 from chextools.inputs.truth import TruthSettings, settled, truth_of
-from chextools.masks.drawing import KEY
 from chextools.records import records
+from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located
 from chextools.viewing.panels import Subject
 from chextools.xrays import images
@@ -35,7 +35,7 @@ class Known:
         if identifier in self.images:
             item.record.setdefault("image", self.images[identifier])
         truth = self.truth.get(identifier)
-        if truth is not None and KEY in truth:  # drawn into the image as it is
+        if truth is not None and DRAWING in truth:  # drawn into the image as it is
             try:
                 size = item.record.get("size") or images.measure(item.record["image"]).size
                 truth = drawn.with_masks(truth, size=tuple(size))

@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw
 
 from chextools.errors import InputError
 from chextools.inputs import inputs
-from chextools.inputs.truth import TruthSettings, mask_of, read_truth
-from chextools.masks.drawing import is_box
+from chextools.inputs.truth import TruthSettings, is_box, mask_of, read_truth
 from chextools.masks.mask import Mask
 from chextools.masks.shapes import text_of_runs
 from chextools.records.records import Failure
