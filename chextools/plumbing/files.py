@@ -171,11 +171,19 @@ def remove_stale(folder: str | os.PathLike, name: str | None = None) -> None:
 
 def _is_stale(entry: os.DirEntry, owner: str) -> bool:
     host, _, process = owner.rpartition("-")
-    if host == os.uname().nodename and process.isdigit() and int(process) != os.getpid():
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
+    if host == os.uname().nodename and process.isdigit() and int(process) != os.getpid() and _has_ended(int(process)):
+        return True
     return time.time() - entry.stat().st_mtime > _STALE_SECONDS
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process of this host writes no more, also where nobody has asked yet how it ended (a zombie)."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    with contextlib.suppress(OSError), open(f"/proc/{process}/stat", "rb") as stream:
+        return stream.read().rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
+    return False

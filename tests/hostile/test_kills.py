@@ -141,7 +141,8 @@ def test_a_signal_leaves_no_process(alone, tmp_path, work, number):
     time.sleep(0.7 * seconds)
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode in (0, -number) and b"Traceback" not in said, said
+    early = {75} if number == signal.SIGTERM and "--resume" in work.again else set()
+    assert process.returncode in {0, -number} | early and b"Traceback" not in said, said
     assert_nobody_is_left(process.pid)
 
 

@@ -53,16 +53,19 @@ def test_a_symbolic_link_keeps_pointing_where_it_did(tmp_path):
 
 
 def test_stale_temporaries_go_and_live_ones_stay(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead, zombie = (subprocess.Popen([sys.executable, "-c", ""]) for _ in range(2))
     dead.wait()
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked yet how
     host = os.uname().nodename
-    for owner, age in ((f"{host}-{dead.pid}", 0), (f"{host}-1", 0), ("elsewhere-5", 0), ("elsewhere-6", 100_000)):
+    owners = ((f"{host}-{dead.pid}", 0), (f"{host}-{zombie.pid}", 0), (f"{host}-1", 0), ("elsewhere-5", 0))
+    for owner, age in (*owners, ("elsewhere-6", 100_000)):
         name = tmp_path / f".out{files._MARK}{owner}"
         name.write_text("")
         os.utime(name, (time.time() - age,) * 2)
     with atomic(tmp_path / "out"):
         pass
     left = sorted(name.rpartition("-")[2] for name in os.listdir(tmp_path) if name != "out")
+    zombie.wait()
     assert left == ["1", "5"]
 
 
