@@ -40,7 +40,8 @@ def test_ci_runs_the_second_command():
 
 
 def test_every_command_and_page_is_named_and_there():
-    assert sorted(re.findall(r"^\| `(chex-[a-z]+)` \|", README, re.M)) == COMMANDS
+    commands = README.partition("## The commands\n")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(chex-[a-z]+)` \|", commands, re.M)) == COMMANDS
     pages = {f"{name}.{section}" for name, section in re.findall(r"`(chextools(?:-[a-z]+)?)\((7)\)`", README)}
     assert pages == {path.name for path in (ROOT / "man/man7").iterdir()}
 
