@@ -59,7 +59,7 @@ def explain(
     target: Target,
     batch_size: int | None = None,
     jobs: int = 1,
-) -> Iterator[Located | Failure]:
+) -> Generator[Located | Failure]:
     """Records with "scores", "heatmap", "method" and "model", in order, batch by batch, each once its file is there.
 
     Reading, decoding and writing happen while the next batch is computed. Batches are cut from the list of items by

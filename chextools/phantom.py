@@ -302,7 +302,7 @@ class _Csv:
         self._stream = stream
         self.add("", ",".join(columns))
 
-    def add(self, _identifier: str, row: str) -> None:
+    def add(self, _identifier: str, row: object) -> None:
         self._stream.write(f"{row}\n".encode("ascii"))
 
     def finish(self) -> None:

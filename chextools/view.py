@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
 
@@ -63,7 +63,7 @@ def select_tasks(
 
 def draw(
     items: Iterable[Located | Failure], known: Known, settings: ViewSettings, target: Target, jobs: int = 1
-) -> Iterator[Located | Failure]:
+) -> Generator[Located | Failure]:
     """Records with "views", each once its pictures are there; with a selection, only those that have one.
 
     views: by task {"picture": path, "iou", "hit", "score"}; in a sheet or grid also "tile", its [row, column] from 1.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from chextools.cli import base, completion, options
 from chextools.training.words import AMP, CLASS_WEIGHTS, OPTIMISERS, SCHEDULES
@@ -40,7 +41,7 @@ class Duration(click.ParamType):
         return sum(number * 60**k for k, number in enumerate(reversed(numbers)))
 
 
-def number(name: str, kind: click.ParamType, text: str, default: object = None, **more) -> options.Decorator:
+def number(name: str, kind: click.ParamType, text: str, default: object = None, **more: Any) -> options.Decorator:
     return click.option(
         name, type=kind, default=default, show_default=default is not None, metavar="N", help=text, **more
     )
@@ -213,7 +214,7 @@ def _options(context: click.Context, inputs: tuple[str, ...]) -> dict:
     from chextools.training.config import replayed
 
     parameters = {p.name: p for p in context.command.params if p.name in context.params}
-    given = {name for name in parameters if context.get_parameter_source(name).name == "COMMANDLINE"}
+    given = {name for name in parameters if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     given -= set() if inputs else {"inputs"}
 
     def parse(name: str, value: object) -> object:

@@ -128,8 +128,8 @@ def command(
     for _ in tally.passing(known.failures):
         pass
     with base.resumable() if resume else contextlib.nullcontext(), base.output(None) as write:
-        items = records.select_shard(view.read_records(inputs, base.stdin(), layout), shard)
-        items, wanted = view.select_tasks(items, tasks, known)
+        read = records.select_shard(view.read_records(inputs, base.stdin(), layout), shard)
+        items, wanted = view.select_tasks(read, tasks, known)
         settings = view.ViewSettings(
             layout=layout, size=size, sign=sign, tasks=wanted, select=select, count=count, seed=seed, original=original
         )

@@ -50,7 +50,8 @@ def second_reading(
             vertices = np.array(outline)
             thick = max(2 * abs(_area(vertices)) / _perimeter(vertices), 1.0)
             around = np.arange(len(vertices)) / len(vertices) * 2 * np.pi
-            ripple = sum(rng.normal(0, 0.09) * np.cos(k * around + rng.uniform(0, 6.3)) for k in (2, 3, 5))
+            waves = (rng.normal(0, 0.09) * np.cos(k * around + rng.uniform(0, 6.3)) for k in (2, 3, 5))
+            ripple = sum(waves, np.zeros(len(vertices)))
             moved = vertices + 0.14 * thick * slip + (thick * (swell + ripple))[:, None] * _normals(vertices)
             outlines.append(_listed(moved, limit))
         beside = rng.random() < 0.06

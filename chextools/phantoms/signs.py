@@ -111,7 +111,7 @@ def _consolidation(scene: Scene, severity: float, rng: np.random.Generator) -> l
     hx, hy = lung.hilum
     for turn in (-0.5, 0, 0.5):
         end = np.array([x + 0.05 * lung.side, y]) + 0.09 * np.array([lung.side * math.cos(turn), math.sin(turn)])
-        bronchi.line(curve([(hx, hy), ((hx + x) / 2, (hy + y) / 2 + 0.02 * turn), end]), 0.008, 0.9)
+        bronchi.line(curve([(hx, hy), ((hx + x) / 2, (hy + y) / 2 + 0.02 * turn), tuple(end)]), 0.008, 0.9)
     scene.dense += patch * (1.0 + 0.35 * severity) * (1 - 0.42 * bronchi.array(0.002))
     scene.vessels *= 1 - 0.8 * patch
     return [patch]

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ def default_jobs() -> int:
     return max(1, cores // max(1, int(sharing) if sharing.isdigit() else 1))
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Iterator[R]:
+def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Generator[R]:
     """`map(function, items)` on `jobs` processes: same results, same order, `ahead` items in flight per process.
 
     With one job there is no process, and never are there more than items. Workers leave Ctrl-C to the parent, and end

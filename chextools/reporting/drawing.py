@@ -141,7 +141,7 @@ def fitted(text: str, size: float, width: float) -> str:
 def wrapped(text: str, size: float, width: float, lines: int = 2) -> list[str]:
     """The text on at most so many lines, broken at spaces and after hyphens; the last is cut where it does not fit."""
     pieces = re.findall(r"[^ _/-]*[ _/-]?", printable(text))
-    found = []
+    found: list[str] = []
     while any(pieces) and len(found) < lines - 1:
         count = 1
         while count < len(pieces) and text_width("".join(pieces[: count + 1]).strip(), size) <= width:
@@ -302,7 +302,7 @@ def png(drawing: Drawing) -> bytes:
     return out.getvalue()
 
 
-def _draw(pen: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
+def _draw(pen: ImageDraw.ImageDraw, shape: Line | Rules | Area | Mark, scale: float) -> None:
     colour = INKS[shape.ink][0]
     if isinstance(shape, Line):
         for points in _dashes(shape.points) if shape.dashed else [shape.points]:
@@ -352,7 +352,7 @@ def _dashes(points: Sequence[tuple[float, float]], gap: float = 5.0) -> list[lis
 
 @functools.cache
 def _font(size: float) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    return ImageFont.load_default(size)  # type: ignore[return-value]  # another only without a size
 
 
 @functools.cache

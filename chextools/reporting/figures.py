@@ -227,8 +227,8 @@ def _draw_curve(drawing: Drawing, panel: Curve, across: Axis, up: Axis) -> None:
         drawing.add(Line(points, "s0", 1.8))
     else:
         drawing.add(*(Mark("dot", x, y, 2, "s0") for x, y in points))
-    if panel.best is not None and panel.y[panel.best] is not None:
-        x, y = panel.x[panel.best], panel.y[panel.best]
+    if panel.best is not None and (y := panel.y[panel.best]) is not None:
+        x = panel.x[panel.best]
         tip = f"{panel.name}: {shown(y)} at {x:.3g}, the one chosen"
         drawing.add(
             Mark("dot", across.at(x), up.at(y), 4, "paper"), Mark("ring", across.at(x), up.at(y), 3.6, "s1", tip)

@@ -116,7 +116,7 @@ def _spelled(mean: float | None, lower: float | None, upper: float | None) -> st
 def leaders(metric: str, board: Sequence[tuple[Run, dict[str, ranking.Place]]]) -> str:
     """In words: who leads, and whose intervals overlap with the leader's."""
     models = [(run, places[metric]) for run, places in board if places[metric].rank]
-    models.sort(key=lambda pair: pair[1].rank)
+    models.sort(key=lambda pair: pair[1].rank or 0)
     if len(models) < 2:
         return ""
     (first, place), rest = models[0], models[1:]
@@ -165,7 +165,7 @@ def section(runs: Sequence[Run]) -> Section | None:
     section.tables.append(Table("leaderboard", "Runs by mIoU, hit rate and AUROC", columns, table, sortable=True))
     for metric in metrics:
         known = [(run, p[metric]) for run, p in board if p[metric].mean is not None]
-        known.sort(key=lambda pair: -pair[1].mean)
+        known.sort(key=lambda pair: -(pair[1].mean or 0))
         models = [run.name for run, _ in known if run.role == "model"][:MOST_RANKED]
         shown = [(run, place) for run, place in known if run.role != "model" or run.name in models]
         series = [

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from chextools import __version__
 from chextools.reporting import drawing
@@ -252,12 +253,13 @@ class _Writer:
         lines.append("</tbody></table></div></div>")
         return "".join(lines)
 
-    def _cell(self, column: Column, value: object, style: str) -> str:
+    def _cell(self, column: Column, value: Any, style: str) -> str:
         if isinstance(value, Linked):
             cell = self._cell(column, value.value, style)
             start, _, inside = cell.partition(">")
             return f'{start}><a href="{escaped(value.link)}">{inside.removesuffix("</td>")}</a></td>'
         if isinstance(value, Place):
+            assert column.decimals is not None
             return _place(value, column.decimals)
         if isinstance(value, Name):
             role = f' <span class="role">{escaped(value.role)}</span>' if value.role else ""

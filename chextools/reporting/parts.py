@@ -89,7 +89,7 @@ def beyond(having: Sequence[Run], most: int) -> str:
 
 def series(having: Sequence[Run], runs: Sequence[Run], values: dict[str, dict]) -> list[Series]:
     """A series per run; a run looks alike in all figures of these runs."""
-    looks = {}
+    looks: dict[str, tuple[str, str]] = {}
     for role, known in _LOOKS.items():
         looks |= {run.name: known[k % len(known)] for k, run in enumerate(r for r in runs if r.role == role)}
     return [Series(run.name, *looks[run.name], values[run.name]) for run in having]
@@ -105,8 +105,8 @@ def rows_table(name: str, caption: str, columns: Sequence[Column], runs: Iterabl
     """The rows of a kind of all runs, in the columns that any row fills."""
     found = [{"run": run.name} | row for run in runs for row in run.rows[kind]]
     for row in found:
-        row["metric"] = OF_ONE.get(row.get("metric"), row.get("metric"))
-        row["feature"] = FEATURE_NAMES.get(row.get("feature"), row.get("feature"))
+        row["metric"] = OF_ONE.get(row.get("metric", ""), row.get("metric"))
+        row["feature"] = FEATURE_NAMES.get(row.get("feature", ""), row.get("feature"))
         row["note"] = row.get("note") or row.get("reason")
         row["best"] = "yes" if row.get("best") is True else None
     used = [c for c in columns if any(row.get(c.key) is not None for row in found)]

@@ -31,7 +31,7 @@ def places(means: Sequence[tuple[float | None, float | None, float | None]], ran
     return [
         Place(
             *interval,
-            order.index(interval[0]) + 1 if takes else None,
+            order.index(interval[0]) + 1 if takes and interval[0] is not None else None,
             None if first is None or (takes and interval[0] == order[0]) else overlap(interval, means[first]),
         )
         for k, (interval, takes) in enumerate(zip(means, takes_part))

@@ -100,7 +100,7 @@ def _numbers(row: dict, names: Sequence[str]) -> dict[str, float | None]:
 
 def _details(row: dict, names: Sequence[str]) -> dict:
     """What else the row says under these names, as far as it is a number, short text, true or false."""
-    found = {}
+    found: dict[str, str | float] = {}
     for name in names:
         value = row.get(name)
         if isinstance(value, str):

@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -171,11 +171,12 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
     """Add a file's rows to a run. Raises NoResults if it holds none."""
     name = "stdin" if source == "-" else source
     with streams.open_source(source, stdin) as stream:
+        rows: Iterator[Located | Failure]
         if streams.is_json(stream):
-            found = (checked(item) for item in inputs.objects(stream, name))
+            rows = (checked(item) for item in inputs.objects(stream, name))
         else:
-            found = from_csv(stream, name)
-        found = list(itertools.islice(found, MOST_ROWS + 1))
+            rows = from_csv(stream, name)
+        found = list(itertools.islice(rows, MOST_ROWS + 1))
     if len(found) > MOST_ROWS:
         raise InputError(f"{name}: more than {MOST_ROWS} rows")
     if not found:
@@ -185,8 +186,7 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
     stranger = next((item for item in found if isinstance(item, Stranger)), None)
     if stranger and not any(isinstance(item, Located) for item in found):
         raise NoResults(f"{stranger.where}: {stranger.reason}")
-    _, found = records.peek(found, name)
-    for item in found:
+    for item in records.peek(found, name)[1]:
         if isinstance(item, Located):
             kind, row = item.record["kind"], item.record["row"]
             key = _key(kind, row)

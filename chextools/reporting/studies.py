@@ -222,8 +222,9 @@ def _thinned(curve: Curve) -> Curve:
     if count <= MOST_POINTS:
         return curve
     kept = sorted({round(k * (count - 1) / (MOST_POINTS - 1)) for k in range(MOST_POINTS)} | {curve.best or 0})
-    parts = ([part[k] for k in kept] if part else [] for part in (curve.x, curve.y, curve.lower, curve.upper))
-    return Curve(curve.name, *parts, None if curve.best is None else kept.index(curve.best))
+    y, lower, upper = ([part[k] for k in kept] if part else [] for part in (curve.y, curve.lower, curve.upper))
+    x = [curve.x[k] for k in kept]
+    return Curve(curve.name, x, y, lower, upper, None if curve.best is None else kept.index(curve.best))
 
 
 def regressions(runs: Sequence[Run]) -> Section | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -21,7 +21,7 @@ from chextools.xrays import images
 class Known:
     """What is known beside the records: by id the truth's records, its points by task, and images; all its tasks."""
 
-    truth: dict[str, dict] = field(default_factory=dict)
+    truth: Mapping[str, dict] = field(default_factory=dict)
     points: dict[str, dict] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     tasks: list[str] = field(default_factory=list)

@@ -65,8 +65,10 @@ class Panel:
         """(x, y, sign) of all points: "hit" or "miss" of predicted ones where the truth has an area, else "point"."""
         found = [(x, y, "truth point") for x, y in self.truth_points]
         for x, y in self.predicted_points:
-            known = self.truth is not None and self.truth.area
-            found.append((x, y, ("hit" if self.truth.contains(int(y), int(x)) else "miss") if known else "point"))
+            sign = "point"
+            if self.truth is not None and self.truth.area:
+                sign = "hit" if self.truth.contains(int(y), int(x)) else "miss"
+            found.append((x, y, sign))
         return found
 
 

@@ -214,6 +214,6 @@ def digest(value: object) -> str:
     return hashlib.sha256(records.dumps(value).encode()).hexdigest()
 
 
-def _points(points: object, size: tuple[int, int]) -> list[tuple[float, float]]:
+def _points(points: Sequence[Sequence[float]], size: tuple[int, int]) -> list[tuple[float, float]]:
     overlap.point_hit(points, Mask.empty(size))  # refuses what is no point
     return [(float(x), float(y)) for x, y in points]

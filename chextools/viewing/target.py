@@ -33,7 +33,7 @@ class Target:
     format: of `FORMATS`. theme: of `THEMES`.
     """
 
-    folder: str
+    folder: str | Path
     force: bool = False
     resume: bool = False
     format: str = "png"

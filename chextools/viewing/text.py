@@ -13,7 +13,7 @@ _LONGEST = 400  # characters of a text that are looked at
 
 @lru_cache(64)
 def font_of(pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(pixels)
+    return ImageFont.load_default(pixels)  # type: ignore[return-value]  # another only without a size
 
 
 def legible(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,7 +73,7 @@ class Waiting:
         self.kept: list[_Measured] = []
         self.places: list[tuple[int, int]] = []  # of each kept record in the file
 
-    def results(self, subjects: Iterable[Subject | Failure]) -> Iterator[Located | Failure]:
+    def results(self, subjects: Iterable[Subject | Failure]) -> Generator[Located | Failure]:
         columns, rows = self.settings.page
         measured = ordered_map(partial(_measured, self.settings), subjects, self.jobs)
         while part := list(itertools.islice(measured, 1)):
@@ -93,10 +93,17 @@ class Waiting:
         self.file.write(line)
         self.kept.append(measured)
 
-    def _subject(self, number: int) -> Subject:
+    def _again(self, number: int) -> Subject | Failure:
+        """A kept record; a failure where what it was measured from cannot be read any more."""
         start, length = self.places[number]
         self.file.seek(start)
         return self.known.subject(Located(*json.loads(self.file.read(length))))
+
+    def _subject(self, number: int) -> Subject:
+        subject = self._again(number)
+        if isinstance(subject, Failure):
+            raise InputError(f"{subject.where}: {subject.reason}")
+        return subject
 
     def _drawn(self) -> Iterator[Located | Failure]:
         """Draw what is kept; the records in order."""
@@ -105,7 +112,7 @@ class Waiting:
             for task, numbers in self._by_task().items():
                 for number in numbers:
                     chosen.setdefault(number, set()).add(task)
-            work = ((self._subject(number), chosen.get(number, set())) for number in self._worth_saying(chosen))
+            work = ((self._again(number), chosen.get(number, set())) for number in self._worth_saying(chosen))
             yield from ordered_map(partial(_draw_chosen, self.settings, self.target), work, self.jobs)
             return
         planned: list[list[int]] = []
@@ -128,9 +135,11 @@ class Waiting:
                     place = {"picture": str(path), "tile": [row + 1, column + 1]}
                     views[numbers[which]][task] = place | each
         for number in self._worth_saying(views):
-            subject = self._subject(number)
+            subject = self._again(number)
             if number in refused:
                 yield Failure(subject.where, refused[number])
+            elif isinstance(subject, Failure):
+                yield subject
             else:
                 yield _finished(subject, views.get(number), failed[number])
 
@@ -150,13 +159,13 @@ class Waiting:
         select, ids = self.settings.select, {number: self.kept[number].id for number in ranks}
         if not select:
             return list(ranks)
-        if select != "random" or self.known.truth:
-            ranks = {number: rank for number, rank in ranks.items() if rank is not None}
+        known = {number: rank for number, rank in ranks.items() if rank is not None}
+        order: dict[int, str] | dict[int, float]
         if select == "random":
-            order = {n: digest([self.settings.seed, ids[n], task]) for n in ranks}
+            order = {n: digest([self.settings.seed, ids[n], task]) for n in (known if self.known.truth else ranks)}
         else:
-            order = {n: rank if select == "worst" else -rank for n, rank in ranks.items()}
-        return sorted(ranks, key=lambda n: (order[n], ids[n]))[: self.settings.count]
+            order = {n: rank if select == "worst" else -rank for n, rank in known.items()}
+        return sorted(order, key=lambda n: (order[n], ids[n]))[: self.settings.count]
 
     def _sheets(self, planned: list[list[int]]) -> Iterator[Page]:
         columns, rows = self.settings.page
@@ -202,8 +211,10 @@ def _draw_with(settings: ViewSettings, target: Target, page: Page) -> tuple[Path
     return page.path, page.places, draw_page(settings, target, page)
 
 
-def _draw_chosen(settings: ViewSettings, target: Target, work: tuple[Subject, set[str]]) -> Located | Failure:
+def _draw_chosen(settings: ViewSettings, target: Target, work: tuple[Subject | Failure, set[str]]) -> Located | Failure:
     subject, wanted = work
+    if isinstance(subject, Failure):
+        return subject
     drawn = draw_single(settings, target, wanted, subject)
     return drawn if isinstance(drawn, Failure) or wanted else _finished(subject, None, drawn.record["failed"])
 
