@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ from chextools.errors import InputError
 _MARK = ".chextmp-"
 _DESCRIPTORS = re.compile(r"/proc/\d+(/task/\d+)?/fd|/dev/fd")
 _MOST_LINKS = 40  # as the kernel follows
+_OF_ALL_FILES = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _STALE_SECONDS = 24 * 3600  # another host's temporary may still be in use; after a day it is not
 
 
@@ -28,9 +30,11 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
     umask; a symbolic link keeps pointing where it did. What killed runs left of this file is removed first, unless
     `clean` is False, for many files in one folder: `remove_stale` does it once for all of them.
 
-    Raises InputError if the file exists and `force` is not given, or if it cannot be written there.
+    Raises InputError if the file exists and `force` is not given, or if it cannot be written there; OSError where no
+    other of many files can be either, as their folder has gone or the disk is full.
     """
-    check_target(path, force)
+    if clean or os.path.isdir(os.path.dirname(os.path.realpath(path))):
+        check_target(path, force)
     if _is_special(path):
         try:
             with open(path, "ab") as stream:  # what a shell has open, say for `>>`, is not cut
@@ -56,6 +60,8 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
         except OSError as error:
             if error.filename not in (None, str(temporary), str(target)):
                 raise  # not about this file
+            if not clean and error.errno in _OF_ALL_FILES:
+                raise OSError(error.errno, error.strerror, str(target.parent)) from None
             raise InputError(f"{path}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
