@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import BinaryIO
 
 from chextools.comparison import differences
@@ -60,10 +61,14 @@ def run(
         from chextools.comparison import scores  # here, as labels may come with X-rays, which are slow to import
 
         names = ["stdin" if source == "-" else source for source in inputs]
-        others = scores.read_scores(ref, settings, stdin, tally)
-        own = scores.read_scores(pred, settings, stdin, tally)
+        steps = tally.progress(repeat(None), "CXRs")
+        others = scores.read_scores(ref, settings, stdin, tally, steps)
+        own = scores.read_scores(pred, settings, stdin, tally, steps)
+        del steps  # what is read is no longer shown
         return Comparison(scores.rows_of(own, names[0], others, names[1], settings, tally.failed))
     # The second is opened first, so that a slip in its name shows before stdin is waited for
-    of_ref, of_pred = (read_results(source, stdin, settings.metric) for source in (ref, pred))
+    steps = tally.progress(repeat(None), "rows")
+    of_ref, of_pred = (read_results(source, stdin, settings.metric, steps) for source in (ref, pred))
+    del steps  # what is read is no longer shown
     tally.take(of_pred.failures + of_ref.failures)
     return Comparison(*differences.rows_of(of_pred, of_ref, settings))

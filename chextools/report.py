@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chextools.errors import InputError
 from chextools.plumbing.files import atomic, check_target, make_folder
 from chextools.records.records import Failure
+from chextools.records.tally import unseen
 from chextools.reporting import by_task, drawing, gallery, leaderboard, page, questions, studies
 from chextools.reporting.drawing import Drawing
 from chextools.reporting.leaderboard import rows, text
@@ -60,14 +61,16 @@ class Report:
         return [(figure.name, figure.drawing) for section in self.sections for figure in section.figures]
 
 
-def build(runs: Sequence[Run], title: str = "", pictures: int = 3) -> Report:
+def build(
+    runs: Sequence[Run], title: str = "", pictures: int = 3, progress: Callable[..., Iterable] = unseen
+) -> Report:
     """All sections for which there are results: the ranking first, settings last.
 
-    pictures: best and worst overlays of each run and task, so many of each.
+    pictures: best and worst overlays of each run and task, so many of each. progress: as of `Tally`.
     """
     names = listed([run.name for run in runs], 3)
     report = Report(title or ("Leaderboard" if leaderboard.is_board(runs) else names), _lead(runs))
-    overlays, links = gallery.section(runs, pictures, report.items)  # first: figures and tables lead to them
+    overlays, links = gallery.section(runs, pictures, report.items, progress)  # first: figures and tables lead to them
     report.sections = _present(
         leaderboard.section(runs),
         *(made(runs) for made in questions.SECTIONS),
@@ -83,17 +86,18 @@ def build(runs: Sequence[Run], title: str = "", pictures: int = 3) -> Report:
     return report
 
 
-def build_card(runs: Sequence[Run], title: str = "") -> Report:
+def build_card(runs: Sequence[Run], title: str = "", progress: Callable[..., Iterable] = unseen) -> Report:
     """One run as a model's saliency card: what it is, the verdict, the three questions, tasks, pictures, limits.
 
-    Human benchmarks and floors stand beside it. Raises InputError where there is not exactly one other run.
+    Human benchmarks and floors stand beside it. progress: as of `Tally`. Raises InputError where there is not exactly
+    one other run.
     """
     models = [run for run in runs if run.role == "model"]
     if len(models) != 1:
         told = f"there are {len(models)} ({listed([run.name for run in models])})" if models else "there is none"
         raise InputError(f"a card is of one run beside human benchmarks and floors: {told}")
     report = Report(title or f"Saliency card: {models[0].name}", _lead(runs), kind="card")
-    overlays, links = gallery.section(models, CARD_PICTURES, report.items)
+    overlays, links = gallery.section(models, CARD_PICTURES, report.items, progress)
     report.sections = _present(
         *(made(runs) for made in questions.SECTIONS),
         by_task.section(runs, links),
@@ -171,10 +175,10 @@ def _settings(runs: Sequence[Run]) -> Section:
 # Files
 
 
-def plot_files(report: Report) -> dict[str, bytes]:
-    """File name to content: each figure as SVG and as PNG."""
+def plot_files(report: Report, progress: Callable[..., Iterable] = unseen) -> dict[str, bytes]:
+    """File name to content: each figure as SVG and as PNG. progress: as of `Tally`."""
     files: dict[str, bytes] = {}
-    for name, made in report.drawings:
+    for name, made in progress(report.drawings, "figures"):
         plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:100]
         while f"{plain}.svg" in files:
             plain += "-2"

@@ -105,6 +105,7 @@ def command(context, inputs, output_format, output, force, fail_fast, **settings
     from chextools.results import tables
 
     files.check_targets((output,), force)
+    base.begin("chex-compare", inputs)
     tally = base.tally(fail_fast)
     result = compare.run(inputs, compare.ComparisonSettings(**settings), stdin=base.stdin(), tally=tally)
     with base.output(output, force) as write:

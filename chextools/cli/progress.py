@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 
 from chextools.cli import pipeline
 
@@ -35,10 +35,13 @@ def shown(
 ) -> Iterator:
     """Pass items on and show how many there were, at what rate and, where it can be known, the time left.
 
-    total: how many there will be; None to count those in the inputs. about: what else to say, from the last item.
+    total: how many there will be; None for the items' length, or to count those in the inputs.
+    about: what else to say, from the last item.
     """
     import logging
 
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if not logging.getLogger(__name__).isEnabledFor(logging.WARNING):
         yield from items
     elif sys.stderr is not None and sys.stderr.isatty():

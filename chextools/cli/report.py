@@ -83,19 +83,19 @@ def command(context, inputs, output, plots, humans, floors, gallery, card, title
     if plots:
         files.check_folder(plots)
     tally = base.tally(fail_fast)
-    read = report.read_runs(base.progress(inputs, "files"), base.stdin(), humans, floors)
+    read = report.read_runs(inputs, base.stdin(), humans, floors, tally.progress)
     for _ in tally.passing(read.items):
         pass
     if output or plots:
         made = (
-            report.build_card(read.runs, title or "")
+            report.build_card(read.runs, title or "", tally.progress)
             if card
-            else report.build(read.runs, title or "", gallery if output else 0)
+            else report.build(read.runs, title or "", gallery if output else 0, tally.progress)
         )
         for _ in tally.passing(made.items):
             pass
         if plots:
-            report.write_plots(plots, report.plot_files(made), force)
+            report.write_plots(plots, report.plot_files(made, tally.progress), force)
         if output:
             report.write_file(output, report.page_of(made).encode("utf-8"), force)
     with base.output(None) as write:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from typing import BinaryIO
 
 import numpy as np
@@ -37,22 +38,24 @@ def rows_of(
     Raises InputError where the two have no CXR in common.
     """
     sides: list[dict[str, Located]] = []
+    steps = tally.progress(repeat(None), "records")
     for source in inputs[::-1]:
         _, items = read_some([source], stdin)
         failures = []
         side = {}
-        for item in items:
+        for item, _ in zip(items, steps):
             if isinstance(item, Failure):
                 failures.append(item)
             else:
                 side[item.record["id"]] = item
         tally.take(failures)
         sides.append(side)
+    del steps  # what is read is no longer shown
     ref, pred = sides
     both = join(pred, inputs[0], ref, inputs[1])
     work = ((pred[i], ref[i]) for i in both)
     measured = ordered_map(partial(_alike, settings=settings), work, jobs)
-    found = list(tally.passing(tally.progress(measured, "CXRs")))
+    found = list(tally.passing(item for item, _ in zip(measured, tally.progress(both, "CXRs"))))
     names = choose(settings.tasks, {task for record in found for task in record["alike"]}, "the heatmaps")
     table = np.array([[record["alike"].get(task, np.nan) for task in names] for record in found], float)
     table = table.reshape(len(found), len(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -24,11 +24,13 @@ from chextools.results.results import AVERAGE, join
 log = logging.getLogger(__name__)
 
 
-def read_scores(source: str, settings: ComparisonSettings, stdin: BinaryIO, tally: Tally) -> list[Scored]:
-    """The scores and labels of each record. Raises InputError if there are none."""
+def read_scores(
+    source: str, settings: ComparisonSettings, stdin: BinaryIO, tally: Tally, steps: Iterable[None]
+) -> list[Scored]:
+    """The scores and labels of each record. steps: moves on by one with each. Raises InputError if there are none."""
     labels = classification.read_labels(settings.truth, stdin) if settings.truth else None
     _, items = read_some([source], stdin)
-    return [record["row"] for record in tally.passing(classification.measure(items, labels))]
+    return [record["row"] for record, _ in zip(tally.passing(classification.measure(items, labels)), steps)]
 
 
 def rows_of(

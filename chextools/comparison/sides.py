@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import BinaryIO
 
 import numpy as np
@@ -36,13 +37,16 @@ class Results:
     patients: dict[str, str] = field(default_factory=dict)
 
 
-def read_results(source: str, stdin: BinaryIO, metric: str | None = None) -> Results:
+def read_results(
+    source: str, stdin: BinaryIO, metric: str | None = None, steps: Iterable[None] = repeat(None)
+) -> Results:
     """Per-image results or replicates, of chex-eval (JSON Lines) or the study (CSV; with a column img_id: per image).
 
-    Raises InputError if there are none, or if they are of several metrics and `metric` does not choose.
+    steps: moves on by one with each row. Raises InputError if there are none, or if they are of several metrics and
+    `metric` does not choose.
     """
     name = "stdin" if source == "-" else source
-    parsed = list(read_measured(source, stdin, metric))
+    parsed = [item for item, _ in zip(read_measured(source, stdin, metric), steps)]
     first, _ = records.peek(parsed, name)
     of_images = "id" in first
     metric = _metric(parsed, metric, name)

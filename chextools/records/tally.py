@@ -25,8 +25,9 @@ class Tally:
     """Passes records on, logs which failed, and counts both.
 
     fail_fast: raise InputError at the first failure. progress: passes items on and shows it to whoever waits, with a
-    word for what they are. seen, failed, skipped: items so far, those that failed at least in part, and those of them
-    of which nothing came through.
+    word for what they are; items that have a length are so many, others about as many as the inputs hold records.
+    seen, failed, skipped: items so far, those that failed at least in part, and those of them of which nothing came
+    through.
     """
 
     def __init__(self, fail_fast: bool = False, progress: Callable[[Iterable, str], Iterable] = unseen):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from chextools.errors import InputError
 from chextools.records.records import Failure
+from chextools.records.tally import unseen
 from chextools.reporting.page import Picture, Pictures, Section
 from chextools.reporting.runs import Run
 from chextools.tasks import study_order
@@ -84,12 +85,12 @@ def embedded(path: str, side: int = SIDE) -> tuple[str, int, int]:
 
 
 def section(
-    runs: Sequence[Run], most: int, failures: list[Failure]
+    runs: Sequence[Run], most: int, failures: list[Failure], progress: Callable[..., Iterable] = unseen
 ) -> tuple[Section | None, dict[tuple[str, str], str]]:
     """The section, and by (run, task) the address within the page of its pictures.
 
     most: best and worst of each run and task, so many of each, or fewer where these would be more than `MOST`.
-    failures: what cannot be read is added to them.
+    failures: what cannot be read is added to them. progress: as of `Tally`.
     """
     groups = [(k, run, task, views) for k, run in enumerate(runs, 1) for task, views in _tasks_of(run)]
     shown = Section(
@@ -103,10 +104,12 @@ def section(
         shown.notes.append(f"So many runs and tasks that only {share} best and {share} worst of each are shown.")
     groups = groups[: MOST // 2]
     side = SIDE if 2 * share * len(groups) <= FEW else SMALL
-    for number, run, task, views in groups:
+    ends = [extremes(views, share) for _, _, _, views in groups]
+    steps = iter(progress(range(sum(len(chosen) for pair in ends for chosen in pair)), "pictures"))
+    for (number, run, task, _), pair in zip(groups, ends):
         parts = []
-        for words, chosen in zip(("Best", "Worst"), extremes(views, share)):
-            pictures = [picture for view in chosen if (picture := _picture(run, view, side, failures))]
+        for words, chosen in zip(("Best", "Worst"), pair):
+            pictures = [picture for view, _ in zip(chosen, steps) if (picture := _picture(run, view, side, failures))]
             parts.append((words, pictures))
         if any(pictures for _, pictures in parts):
             address = f"pictures-{number}-{len(links) + 1}"

@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -20,6 +20,7 @@ from chextools.inputs import inputs
 from chextools.plumbing import streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
+from chextools.records.tally import unseen
 from chextools.reporting.rows import KINDS, MOST_LETTERS, NoResults, Stranger, checked, from_csv
 from chextools.results.results import AVERAGE
 
@@ -88,20 +89,27 @@ class Runs:
     items: list[Located | Failure]
 
 
-def read_runs(sources: Iterable[str], stdin: BinaryIO, humans: Sequence[str] = (), floors: Sequence[str] = ()) -> Runs:
+def read_runs(
+    sources: Iterable[str],
+    stdin: BinaryIO,
+    humans: Sequence[str] = (),
+    floors: Sequence[str] = (),
+    progress: Callable[..., Iterable] = unseen,
+) -> Runs:
     """The runs of files, folders and stdin (`-`).
 
     humans, floors: names of runs that are a human benchmark or a floor; those that are so by their names where none is
-    given. Raises InputError where a source cannot be used, or a named run is not there.
+    given. progress: as of `Tally`. Raises InputError where a source cannot be used, or a named run is not there.
     """
     parts: list[tuple[str, str, Run]] = []  # source, name, run
     items: list[Located | Failure] = []
+    steps = progress(itertools.repeat(None), "rows")
     for source in sources:
         if source != "-" and os.path.isdir(source):
-            parts += [(source, run.name, run) for run in _folder(source, items)]
+            parts += [(source, run.name, run) for run in _folder(source, items, steps)]
         else:
             run = Run(_stem(source), sources=["stdin" if source == "-" else source])
-            _read_into(run, source, stdin, items)
+            _read_into(run, source, stdin, items, steps)
             parts.append((source, run.name, run))
     names = distinct([source for source, _, _ in parts], [name for _, name, _ in parts])
     runs = [run for _, _, run in parts]
@@ -148,7 +156,7 @@ def _role(run: Run, humans: Sequence[str], floors: Sequence[str]) -> str:
     return "human" if is_human else "floor" if is_floor else "model"
 
 
-def _folder(folder: str, items: list) -> list[Run]:
+def _folder(folder: str, items: list, steps: Iterable[None]) -> list[Run]:
     """The run of a folder's result files, and that of the human benchmark where some are named so."""
     runs = {name: Run(name) for name in (_stem(folder), f"{_stem(folder)} human benchmark")}
     model, human = runs.values()
@@ -158,7 +166,7 @@ def _folder(folder: str, items: list) -> list[Run]:
             continue
         run = human if _BENCHMARK in path.name else model
         try:
-            _read_into(run, str(path), io.BytesIO(), items)
+            _read_into(run, str(path), io.BytesIO(), items, steps)
             run.sources.append(str(path))
         except NoResults as error:
             log.log(logging.INFO if error.is_other else logging.WARNING, "%s; left out", error)
@@ -167,8 +175,8 @@ def _folder(folder: str, items: list) -> list[Run]:
     return [run for run in runs.values() if run.sources]
 
 
-def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
-    """Add a file's rows to a run. Raises NoResults if it holds none."""
+def _read_into(run: Run, source: str, stdin: BinaryIO, items: list, steps: Iterable[None]) -> None:
+    """Add a file's rows to a run. steps: moves on by one with each. Raises NoResults if it holds none."""
     name = "stdin" if source == "-" else source
     with streams.open_source(source, stdin) as stream:
         rows: Iterator[Located | Failure]
@@ -176,7 +184,7 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list) -> None:
             rows = (checked(item) for item in inputs.objects(stream, name))
         else:
             rows = from_csv(stream, name)
-        found = list(itertools.islice(rows, MOST_ROWS + 1))
+        found = [item for item, _ in zip(itertools.islice(rows, MOST_ROWS + 1), steps)]
     if len(found) > MOST_ROWS:
         raise InputError(f"{name}: more than {MOST_ROWS} rows")
     if not found:

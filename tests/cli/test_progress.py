@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
+from chextools import compare, report
 from chextools.cli import pipeline, progress
+from chextools.records.tally import Tally
 
 
 class _Terminal(io.StringIO):
@@ -115,3 +119,36 @@ def test_our_commands_upstream_are_found_through_the_pipes():
     run = ["bash", "-c", f"exec 3>&1; {script}"]
     found = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, start_new_session=True, timeout=60)
     assert found.stdout == "['chex-cam', 'chex-prep']\n"
+
+
+def test_items_that_have_a_length_are_that_many(terminal):
+    list(progress.shown(list("abcd"), "images"))
+    assert "1/4" in terminal.getvalue()
+
+
+def _results(path, count: int) -> str:
+    path.write_text("".join(f'{{"id": "{k}", "iou": {{"Edema": {k / 9}}}}}\n' for k in range(count)))
+    return str(path)
+
+
+def test_a_comparison_shows_the_rows_of_both_sides(terminal, tmp_path):
+    inputs = _results(tmp_path / "a.jsonl", 4), _results(tmp_path / "b.jsonl", 4)
+    progress.begin("chex-compare", inputs)
+    compare.run(inputs, tally=Tally(progress=progress.shown))
+    text = terminal.getvalue()
+    assert all(words in text for words in ("chex-compare:", "1/8", "rows/s"))
+    assert text.endswith("\r")
+
+
+def test_a_report_shows_the_rows_it_reads_and_the_figures_it_draws(terminal, tmp_path):
+    rows = [
+        {"metric": "iou", "task": task, "n": 9, "mean": 0.4, "lower": 0.3, "upper": 0.5} for task in ("Edema", "Mass")
+    ]
+    inputs = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    for path in inputs:
+        Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    progress.begin("chex-report", inputs)
+    made = report.build(report.read_runs(inputs, io.BytesIO(), progress=progress.shown).runs)
+    assert "1/4" in terminal.getvalue() and "rows/s" in terminal.getvalue()
+    assert report.plot_files(made, progress.shown).keys() == report.plot_files(made).keys()
+    assert f"1/{len(made.drawings)}" in terminal.getvalue() and "figures/s" in terminal.getvalue()
