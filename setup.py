@@ -92,7 +92,7 @@ setup(
             "torchxrayvision>=1.2",
             "transformers>=4.40",
         ],
-        "dev": ["ruff>=0.14", "mypy>=1.11"],
+        "dev": ["ruff>=0.17,<0.18", "mypy>=2.4,<2.5"],
     },
     entry_points={"console_scripts": [f"{name} = chextools.cli.{module_of(name)}:main" for name in COMMANDS]},
     data_files=[(f"share/man/man{n}", sorted(glob(f"man/man{n}/*.{n}", root_dir=ROOT))) for n in (1, 7)],
