@@ -242,8 +242,12 @@ def _make(settings: PhantomSettings, force: bool, resume: bool, image: Plan) -> 
         laid_out = picture.lay_out(image.shot)
     if not done:
         files.make_folder(os.path.dirname(target))
-        with files.atomic(target, force) as stream:
-            Image.fromarray(laid_out.pixels()).save(stream, "JPEG", quality=QUALITY, comment=comment)
+        try:
+            with files.atomic(target, force) as stream:
+                Image.fromarray(laid_out.pixels()).save(stream, "JPEG", quality=QUALITY, comment=comment)
+        except InputError:
+            if not resume or _comment_of(target) != comment:  # else a run beside this one has made it meanwhile
+                raise
     record = {
         "id": image.id,
         "image": target,

@@ -13,7 +13,7 @@ MAX_FILE = 2**29  # bytes; the study's pickles have 1.6 million
 
 
 def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> bytes:
-    """The whole of a regular file of at most `limit` bytes; errors do not name the path."""
+    """The whole of a regular file of at most `limit` bytes, as it was at one time; errors do not name the path."""
     try:
         with open(path, "rb", buffering=0, opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
@@ -22,6 +22,9 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> bytes:
             if status.st_size > limit:
                 raise LimitError(f"{status.st_size} bytes are more than the {limit} that are read")
             data = file.readall()
+            now = os.fstat(file.fileno())
+            if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+                raise InputError("changed while it was read")
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
     except ValueError as error:  # open() on a name that holds NUL
