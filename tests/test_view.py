@@ -129,24 +129,40 @@ def is_colour(image: np.ndarray, colour: tuple) -> np.ndarray:
 def test_the_truth_is_solid_and_the_prediction_dashed():
     """On a grey that is neither: along the truth's side all is white, along the prediction's about half is blue."""
     panel = overlay.Panel(
-        np.full((300, 400), 90, np.uint8),
+        np.full((600, 800), 90, np.uint8),
         (600, 800),
         None,
         box(100, 100, 500, 300, (600, 800)),
         box(100, 500, 500, 700, (600, 800)),
     )
     image = np.asarray(overlay.draw_panel(panel))
-    assert is_colour(image[60:240, 49:52], colours.TRUTH).any(axis=1).all()
-    share = is_colour(image[60:240, 249:252], colours.PREDICTED).any(axis=1).mean()
+    assert is_colour(image[120:480, 98:104], colours.TRUTH).any(axis=1).all()
+    share = is_colour(image[120:480, 498:504], colours.PREDICTED).any(axis=1).mean()
     assert 0.4 < share < 0.8
-    assert (image[150, 100] == 90).all() and (image[20, 20] == 90).all()  # inside and outside nothing is drawn
+    assert (image[300, 200] == 90).all() and (image[40, 40] == 90).all()  # inside and outside nothing is drawn
 
 
 @pytest.mark.parametrize("back", [0, 255])
-def test_outlines_stand_out_from_black_and_from_white(back):
-    panel = overlay.Panel(np.full((200, 200), back, np.uint8), (200, 200), None, box(50, 50, 150, 150, (200, 200)))
-    across = np.asarray(overlay.draw_panel(panel))[100, 40:60, 0].astype(int)
-    assert across.max() - across.min() > 180
+@pytest.mark.parametrize("side", [60, 200, 1000])
+def test_outlines_stand_out_from_black_and_from_white(back, side):
+    """By 4.5:1 (WCAG 2.2 asks 3:1 of graphics), also the thinnest where it falls between two pixels."""
+    quarter = side // 4
+    mask = box(quarter, quarter, 3 * quarter, 3 * quarter, (side, side))
+    panel = overlay.Panel(np.full((side, side), back, np.uint8), (side, side), None, mask)
+    seen = np.asarray(overlay.draw_panel(panel))[side // 2, : side // 2, 0] / 255
+    light = np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4) + 0.05
+    assert light.max() / light.min() > 4.5
+
+
+def test_a_line_is_a_share_of_the_picture_down_to_what_can_be_seen():
+    def width(side: int) -> float:
+        """Of the truth's line, in pixels."""
+        panel = overlay.Panel(np.zeros((side, side), np.uint8), (80, 80), None, box(20, 20, 60, 60, (80, 80)))
+        return np.asarray(overlay.draw_panel(panel))[side // 2, : side // 2, 0].sum() / 255
+
+    assert width(800) / 800 == pytest.approx(width(1600) / 1600, rel=0.1) == pytest.approx(1.3 / 450, rel=0.1)
+    assert width(400) / 400 == pytest.approx(1.3 / 450, rel=0.2)  # a third of a pixel is the least step
+    assert width(40) == width(80) == width(200) == pytest.approx(1, abs=0.01)
 
 
 def test_a_hit_a_miss_and_an_unknown_point_have_signs_of_their_own():

@@ -2,8 +2,8 @@
 
 An outline is followed along its mask's runs and only then scaled, so that a mask of millions of pixels is never made.
 What matters is told by more than colour: the truth's outline is solid and the prediction's dashed, a hit is a ringed
-dot and a miss a cross, and every line has a dark rim, to be seen on any grey. Lines are as thick as the picture is
-large.
+dot and a miss a cross, and every line has a dark rim, to be seen on any grey. A line's width is a share of the
+picture's longer side, but never less than what can be seen.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from chextools.masks.mask import Mask
 from chextools.viewing.colours import PREDICTED, RIM, TRUTH, evenly, heated
 
 FINE = 3  # lines are drawn this much larger and reduced, which makes them smooth
+UNITS = 450  # along the picture's longer side
+THINNEST = 1.0  # pixels of the thinnest outline, which is seen even where it falls between two
 RIM_WIDTH, LINE_WIDTH = 3.1, 1.3  # of outlines, in units
 MARKER_WIDTHS = (3.4, 1.5)  # of rim and line of a marker
 DASH, DASHED = 11, 0.6  # length of a dash and its gap, in units, and the dash's share
@@ -42,8 +44,8 @@ class Panel:
 
     @property
     def unit(self) -> float:
-        """The width of a thin line in pixels."""
-        return max(1.2, max(self.pixels.shape) / 450)
+        """What lines are measured in, in pixels: a share of the longer side, so that any size looks alike."""
+        return max(THINNEST / LINE_WIDTH, max(self.pixels.shape) / UNITS)
 
     @property
     def scale(self) -> np.ndarray:
