@@ -107,8 +107,8 @@ def load(
 
 
 @dataclass(frozen=True, slots=True)
-class _Done(Failure):
-    """An item that a former run has finished; like a Failure it has no image to decode."""
+class _Done:
+    """An item that a former run has finished: it has no image to decode."""
 
     item: Located
     heatmaps: Heatmaps
@@ -157,7 +157,7 @@ class _Worker:
 
         from chextools.saliency.floors import mean_of_others, normalised
 
-        seen: list[Failure | tuple] = []
+        seen: list[Failure | _Done | tuple] = []
         total, count, shape = torch.zeros(0, dtype=torch.float64), torch.zeros(0), torch.Size()
         with tempfile.TemporaryFile() as spool, contextlib.closing(self.results(items)) as results:
             for result in results:
@@ -177,7 +177,7 @@ class _Worker:
                 seen.append((result.item, result.scores, result.image is not None))
             spool.seek(0)
             for entry in seen:
-                if isinstance(entry, Failure):
+                if not isinstance(entry, tuple):
                     yield entry
                     continue
                 item, scores, with_image = entry
@@ -237,7 +237,7 @@ class _Worker:
             self.measured += len(shares)
             self.incomplete += shares[shares > INCOMPLETE].tolist()
 
-    def _prepared(self, items: Iterable[Located | Failure]) -> Iterator[Located | Failure]:
+    def _prepared(self, items: Iterable[Located | Failure]) -> Iterator[Located | Failure | _Done]:
         """Items with the image's size, or why not; what is finished as `_Done`, where its whole batch is."""
         if not self.target.resume or self.settings.method == "mean":
             for item in items:
@@ -250,14 +250,14 @@ class _Worker:
         items = iter(items)
         while batch := list(itertools.islice(items, self.batch_size)):
             found = [self._finished(item) for item in batch]
-            whole = all(isinstance(each, Failure) for each in found)
+            whole = not any(isinstance(each, Located) for each in found)
             for item, each in zip(batch, found):
                 if isinstance(each, _Done) and not whole:
                     self.kept[each.heatmaps.id] = each.heatmaps
                     each = item
                 yield self._measured(each)
 
-    def _finished(self, item: Located | Failure) -> Located | Failure:
+    def _finished(self, item: Located | Failure) -> Located | Failure | _Done:
         """The item, `_Done` if it is finished, a Failure if its file must not be replaced."""
         if isinstance(item, Failure):
             return item
@@ -281,10 +281,10 @@ class _Worker:
             names = [file_name(found.id, task) for task in found.maps]
             if not all((self.target.folder / name).exists() for name in names):
                 return item
-        return _Done(item.where, "", item, found)
+        return _Done(item, found)
 
-    def _measured(self, item: Located | Failure) -> Located | Failure:
-        if isinstance(item, Failure) or not isinstance(item.record.get("image"), str):
+    def _measured(self, item: Located | Failure | _Done) -> Located | Failure | _Done:
+        if not isinstance(item, Located) or not isinstance(item.record.get("image"), str):
             return item
         try:
             size = list(images.measure(item.record["image"]).size)
@@ -304,7 +304,7 @@ class _Worker:
         made: list[Failure | _Done | _Made] = []
         row = 0
         for item, pixels in batch:
-            if isinstance(item, Failure):
+            if not isinstance(item, Located):
                 made.append(item)
             else:
                 image = np.rint(pixels[-1]).astype(np.uint8) if self.target.pickles else None

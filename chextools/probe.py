@@ -200,10 +200,10 @@ def apply(
 
     prober = Prober(networks, settings)
 
-    def prepared() -> Iterator[Located | Failure]:
+    def prepared() -> Iterator[Located | Failure | Finished]:
         for item in items:
             record = finished(item.record["id"]) if isinstance(item, Located) else None
-            yield Finished(item.where, "", record) if record is not None and prober.made(record) else item
+            yield Finished(item.where, record) if record is not None and prober.made(record) else item
 
     with inference.threads():
         squares = tuple(networks.ensemble.squares)

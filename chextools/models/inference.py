@@ -34,13 +34,14 @@ _thread = threading.local()
 
 
 def batches(
-    items: Iterable[Located | Failure], size: int | Sequence[Square], batch_size: int, jobs: int = 1
-) -> Generator[list[tuple[Located | Failure, Any]], None, None]:
+    items: Iterable[Any], size: int | Sequence[Square], batch_size: int, jobs: int = 1
+) -> Generator[list[tuple[Any, Any]], None, None]:
     """Lists of up to `batch_size` (item, image), in the order of the items; images are uint8 [size, size].
 
     While a batch is worked on, a thread takes the next items and `jobs` others decode them, at most two batches ahead;
-    decoding is C code that leaves the interpreter free. An image that cannot be read makes its item a Failure, and a
-    Failure has None for an image. With squares there is a tuple of images, one for each.
+    decoding is C code that leaves the interpreter free. An image that cannot be read makes its item a Failure. A
+    Failure, and whatever else is not Located, has None for an image. With squares there is a tuple of images, one for
+    each.
     """
     ready: queue.Queue = queue.Queue(_AHEAD * batch_size)
     stopped = threading.Event()
@@ -221,8 +222,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _load(item: Located | Failure, size: int | Sequence[Square]) -> tuple[Located | Failure, object]:
-    if isinstance(item, Failure):
+def _load(item: object, size: int | Sequence[Square]) -> tuple[object, object]:
+    if not isinstance(item, Located):
         return item, None
     if not isinstance(item.record.get("image"), str):
         return Failure(item.where, 'no "image" key'), None

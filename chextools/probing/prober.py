@@ -29,9 +29,10 @@ UNDEFINED = "nothing to compare: no variation"
 
 
 @dataclass(frozen=True, slots=True)
-class Finished(Failure):
-    """An item that a former run has finished; like a Failure it has no image to decode."""
+class Finished:
+    """An item that a former run has finished: it has no image to decode."""
 
+    where: str
     record: dict
 
 

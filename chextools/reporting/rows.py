@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import BinaryIO
 
@@ -34,11 +35,18 @@ class NoResults(InputError):
     is_other = True
 
 
-class Stranger(Failure):
-    """An object that is no result at all."""
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """An object that is no result at all: a failure among results, while a file of nothing else is of another kind."""
+
+    where: str
+    reason: str
+
+    def as_failure(self) -> Failure:
+        return Failure(self.where, self.reason)
 
 
-def checked(item: Located | Failure) -> Located | Failure:
+def checked(item: Located | Failure) -> Located | Failure | Stranger:
     if isinstance(item, Failure):
         return item
     try:
@@ -215,7 +223,7 @@ _CHECKS: dict[str, Callable[[dict], dict]] = {
 # CSV: ours, which have the keys of the rows as columns, and the study's
 
 
-def from_csv(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
+def from_csv(stream: BinaryIO, name: str) -> Iterator[Located | Failure | Stranger]:
     table = csvtext.read_table(stream, name)
     of_row = _study_reader(table.header, name) or (lambda row: [row])
     for where, cells in table.rows():

@@ -179,7 +179,7 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list, steps: Itera
     """Add a file's rows to a run. steps: moves on by one with each. Raises NoResults if it holds none."""
     name = "stdin" if source == "-" else source
     with streams.open_source(source, stdin) as stream:
-        rows: Iterator[Located | Failure]
+        rows: Iterator[Located | Failure | Stranger]
         if streams.is_json(stream):
             rows = (checked(item) for item in inputs.objects(stream, name))
         else:
@@ -194,7 +194,8 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list, steps: Itera
     stranger = next((item for item in found if isinstance(item, Stranger)), None)
     if stranger and not any(isinstance(item, Located) for item in found):
         raise NoResults(f"{stranger.where}: {stranger.reason}")
-    for item in records.peek(found, name)[1]:
+    _, usable = records.peek([item.as_failure() if isinstance(item, Stranger) else item for item in found], name)
+    for item in usable:
         if isinstance(item, Located):
             kind, row = item.record["kind"], item.record["row"]
             key = _key(kind, row)
