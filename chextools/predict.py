@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from chextools.errors import InputError
-from chextools.models import checkpoints, inference
+from chextools.models import checkpoints, inference, selection
 from chextools.records import records
 from chextools.records.records import Failure, Located
-from chextools.tasks import choose, study_order
 from chextools.xrays.squares import Square
 
 log = logging.getLogger(__name__)
@@ -29,16 +27,10 @@ class Predictor:
         chosen = checkpoints.select(paths)
         self.device = inference.device(device)
         with inference.one_thread():
-            self.checkpoints = [checkpoints.load(path) for path in chosen]
-        counts = []
-        for checkpoint, (path, wanted) in zip(self.checkpoints, chosen.items()):
-            if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
-                raise InputError(f"{path}: has no task {absent[0]!r}, of which an ensemble names it")
-            counts.append([task for task in checkpoint.tasks if wanted is None or task in wanted])
-        available = study_order({task for tasks in counts for task in tasks})
-        self.tasks = choose(requested, available, ", ".join(paths))
-        if left := [task for task in self.tasks if task not in available]:
-            raise InputError(f"{', '.join(paths)}: no task {left[0]!r}; it has {', '.join(available)}")
+            loaded = list(selection.loaded(chosen))
+        self.checkpoints = [checkpoint for _, checkpoint, _ in loaded]
+        counts = [tasks for _, _, tasks in loaded]
+        self.tasks = selection.tasks(requested, {task for tasks in counts for task in tasks}, ", ".join(paths))
         counted = [[task for task in tasks if task in self.tasks] for tasks in counts]
         named = [tasks for tasks, mine in zip(chosen.values(), counted) if mine]
         self.checkpoints = [checkpoint for checkpoint, tasks in zip(self.checkpoints, counted) if tasks]

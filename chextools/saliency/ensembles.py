@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from chextools.errors import InputError
-from chextools.models import checkpoints, chunks, inference
+from chextools.models import checkpoints, chunks, inference, selection
 from chextools.models.checkpoints import Checkpoint
 from chextools.saliency.completeness import ROUNDING, TOLERANCE, deltas
 from chextools.saliency.methods import Method
 from chextools.saliency.network import Network, Once
-from chextools.tasks import STUDY, choose, study_order
+from chextools.tasks import STUDY, study_order
 from chextools.xrays.squares import Square
 
 log = logging.getLogger(__name__)
@@ -71,16 +71,12 @@ class Ensemble:
         inference.whole_precision()
         loaded: list[tuple[Member, list[str]]] = []
         used = 0
-        for path, wanted in chosen.items():
-            checkpoint = checkpoints.load(path)
-            if absent := [task for task in wanted or () if task not in checkpoint.tasks]:
-                raise InputError(f"{path}: has no task {absent[0]!r}, of which an ensemble names it")
+        for path, checkpoint, counts in selection.loaded(chosen):
             network: Network | None = self._network(path, checkpoint)
             used += sum(t.numel() * t.element_size() for t in _model(checkpoint).state_dict().values())
             if used > self._room():  # streamed: loaded again for each batch
                 network = None
             about = dataclasses.replace(checkpoint, model=None)
-            counts = [task for task in checkpoint.tasks if wanted is None or task in wanted]
             loaded.append((Member(path, about, [], [], network), counts))
         where = ", ".join(paths)
         self.tasks = _chosen(requested, {task for _, counts in loaded for task in counts}, where)
@@ -238,7 +234,4 @@ def _chosen(requested: Sequence[str], available: set[str], where: str) -> list[s
     """The wanted tasks: the study's ten by default, where there are any of them, else all."""
     if not requested:
         return [task for task in STUDY if task in available] or study_order(available)
-    tasks = choose(requested, available, where)
-    if absent := [task for task in tasks if task not in available]:
-        raise InputError(f"{where}: no task {absent[0]!r}; it has {', '.join(study_order(available))}")
-    return tasks
+    return selection.tasks(requested, available, where)
