@@ -16,6 +16,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.rows import interval_row
 from chextools.metrics import bootstrap, scores
+from chextools.metrics.similarity import spearman
 from chextools.records.records import few
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def rows_of(
         }
         if numbers is not None:
             row["floor"] = scores.value("auroc", numbers[rows], positive)
-            row["spearman"] = _spearman(score, numbers[rows])
+            row["spearman"] = spearman(score, numbers[rows])
         if np.isnan(within[0]):
             row["reason"] = "no stratum has both a positive and a negative CXR"
         found.append(row)
@@ -113,10 +114,3 @@ def _each(parts: np.ndarray) -> list[np.ndarray]:
 def _explained(whole: np.ndarray, within: np.ndarray) -> np.ndarray:
     """Share of an AUROC's excess over 0.5 that is gone within strata; NaN where there is no excess."""
     return 1 - scores.ratio(within - 0.5, whole - 0.5)
-
-
-def _spearman(left: np.ndarray, right: np.ndarray) -> float:
-    ranks = [scores.midranks(values) for values in (left, right)]
-    spread = [rank - rank.mean() for rank in ranks]
-    norm = np.sqrt((spread[0] ** 2).sum() * (spread[1] ** 2).sum())
-    return float((spread[0] * spread[1]).sum() / norm) if norm else float("nan")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chextools.metrics import bootstrap
+from chextools.metrics.similarity import midranks
 
 FEW = 20  # patients below which errors by patient are themselves uncertain
 LEAST = 4  # pairs without which nothing is said: Fisher's interval divides by the root of n - 3
@@ -61,7 +62,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float | None, ...]:
     x, y, reason = _defined(x, y)
     if reason or np.ptp(y) == 0:
         return (None,) * 4
-    ranks = np.stack([_ranks(x), _ranks(y)])
+    ranks = np.stack([midranks(x), midranks(y)])
     r = float(np.clip(np.corrcoef(ranks)[0, 1], -1, 1))
     n = len(x)
     if 1 - abs(r) < 1e-12:  # a perfect order: rounding, not chance, keeps it from 1
@@ -152,9 +153,3 @@ def scaled(x: np.ndarray) -> np.ndarray:
     if not known.size or not np.ptp(known):
         return x
     return (x - known.min()) / np.ptp(known)
-
-
-def _ranks(x: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, index, count = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[index.reshape(-1)]

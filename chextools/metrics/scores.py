@@ -95,12 +95,6 @@ def value(metric: str, scores: np.ndarray, positive: np.ndarray) -> float:
     return float(METRICS[metric](np.asarray(scores, float), np.asarray(positive, bool), np.ones((1, len(scores))))[0])
 
 
-def midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, of equal values their mean: float64 [n]."""
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[index]
-
-
 def _sorted(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(ascending order, where each group of equal scores starts)."""
     order = np.argsort(scores, kind="stable")

@@ -7,12 +7,18 @@ import numpy as np
 WINDOW = 7  # pixels a side, over which SSIM compares
 
 
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, float64; equal values share the mean of theirs."""
+    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[index.reshape(-1)]
+
+
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation of two arrays of one shape; equal values share their mean rank.
 
     NaN where one of them has a single value.
     """
-    x, y = (_ranks(np.ravel(values)) for values in (a, b))
+    x, y = (midranks(np.ravel(values)) for values in (a, b))
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / scale) if scale > 0 else float("nan")
@@ -33,13 +39,6 @@ def ssim(a: np.ndarray, b: np.ndarray, data_range: float = 1.0) -> float:
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     parts = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     return float((parts / ((mean_a**2 + mean_b**2 + c1) * (variance + c2))).mean())
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, float64; equal values have the mean of theirs."""
-    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(times)
-    return (last - (times + 1) / 2)[place.reshape(-1)]
 
 
 def _window_means(values: np.ndarray) -> np.ndarray:
