@@ -337,3 +337,16 @@ def test_a_task_or_id_spelled_another_way_is_suggested(cli, tmp_path):
     assert "(is 'P0' meant to be 'p0'?)" in result.err
     result = cli("chex-eval", tmp_path / "pred.json", "--truth", tmp_path / "gt.json", "--task", "edema")
     assert "unknown task 'edema' (did you mean 'Edema'?)" in result.err
+
+
+def test_a_broken_mask_of_the_truth_costs_its_own_cxr(cli, tmp_path):
+    good = {"size": [3, 3], "counts": [0, 5, 4]}
+    records = [{"id": name, "masks": {"Edema": mask}} for name, mask in (("a", good), ("b", good), ("c", good))]
+    broken = [*records[:1], {"id": "b", "kind": "box", "masks": {"Edema": good | {"counts": "\0"}}}, *records[2:]]
+    for truth in (broken, [record | {"kind": "box"} if record["id"] == "c" else record for record in broken]):
+        for name, lines in (("pred", records), ("truth", truth)):
+            (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        result = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "iou")
+        assert result.code == 1 and "Edema: RLE counts hold a character" in result.err, result.err
+        row = json.loads(result.out.splitlines()[0])
+        assert (row["mean"], row["n"], row["failed"]) == (1.0, 2, 1)

@@ -150,15 +150,21 @@ _NO_TRUTH = 'neither "masks" nor outlines'
 
 @dataclass
 class Truth:
-    """What radiologists outlined: records by id, their tasks in the study's order, and what could not be read."""
+    """What radiologists outlined: records by id, their tasks in the study's order, and what could not be read.
+
+    may_have_boxes: whether any record says that it does, or was drawn by people.
+    """
 
     records: Mapping[str, dict]
     tasks: list[str]
     failures: list[Failure]
     where: str = "the truth"
+    may_have_boxes: bool = True
 
     def drawn_as(self, task: str) -> str | None:
         """ "boxes" where all that is there of a task is boxes, "boxes and outlines" where some is, else None."""
+        if not self.may_have_boxes:
+            return None
         seen = {is_box(record, task) for record in self.records.values() if _is_there(record, task)}
         return None if True not in seen else "boxes and outlines" if False in seen else "boxes"
 
@@ -168,9 +174,11 @@ def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     found = PackedRecords()
     names: dict[str, None] = {}
     failures = []
+    boxes = False
     for item in items:
         if isinstance(item, Located) and _TRUTH.intersection(item.record):
             found.add(item.record)
+            boxes = boxes or "kind" in item.record or DRAWING in item.record
             names.update(dict.fromkeys(tasks_of(item.record)))
         elif isinstance(item, Located):
             failures.append(Failure(item.where, _NO_TRUTH))
@@ -179,7 +187,7 @@ def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     if not found:
         reason = f" ({failures[0].where}: {failures[0].reason})" if failures else ""
         raise InputError(f"{where}: no truth{reason}")
-    return Truth(found, tasks.study_order(names), failures, where)
+    return Truth(found, tasks.study_order(names), failures, where, boxes)
 
 
 def tasks_of(record: Mapping) -> list[str]:
@@ -190,11 +198,13 @@ def tasks_of(record: Mapping) -> list[str]:
 
 
 def _is_there(record: Mapping, task: str) -> bool:
-    """Whether anything was drawn of a task, as far as can be told without drawing it."""
+    """Whether anything was drawn of a task, as far as can be told without drawing it; of a broken mask nothing is."""
     if DRAWING in record:
         return any(by_task.get(task) for by_task in record[DRAWING].readers.values())
     if task in record.get("masks", {}):
-        return is_box(record, task) or bool(Mask.from_rle(record["masks"][task]).bounds.size)
+        with contextlib.suppress(InputError):
+            return is_box(record, task) or bool(Mask.from_rle(record["masks"][task]).bounds.size)
+        return False
     return bool(record.get("outlines", {}).get(task))
 
 
