@@ -4,7 +4,8 @@ Every way from the images to the outputs passes some nodes of the graph, its dom
 them so; a graph without circles needs no more than a set per node). The last of them that is a map over positions, and
 whose gradient is not 0 at most of these, is taken; not a pool, which would only lose resolution, nor maps of the
 outputs themselves. A network of tokens whose last ones hardly matter, as a class token alone is read, has its last norm
-whose patches do.
+whose patches do. A network that says nothing of the noise it is looked at with, as its last units are all off, is
+judged by its maps' shapes; where images are so small that there are maps of one cell only, it is the last of these.
 """
 
 from __future__ import annotations
@@ -31,17 +32,27 @@ def find_layer(network: Canonical, images: Tensor) -> str | None:
     order = {node: place for place, node in enumerate(network.graph.nodes)}
     output = next(node for node in network.graph.nodes if node.op == "output")
     outputs = values[output.all_input_nodes[0]].shape[-1]
-    for node in sorted(_dominators(network), key=order.__getitem__, reverse=True):
-        value = values.get(node)
-        if value is None or _spread(value) <= _MOST or _is_pool(network, node) or node.op == "placeholder":
-            continue
-        if value.dim() != 4:
-            break  # of tokens
-        if value.shape[1] != outputs:
-            return _shortest(network, node)
+    passed = sorted(_dominators(network), key=order.__getitem__, reverse=True)
+    if found := _last_map(network, passed, values, outputs, 2):
+        return found
     for node in sorted(values, key=order.__getitem__, reverse=True):
         norm = node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), nn.LayerNorm)
         if norm and values[node].dim() == 3 and _spread(values[node]) > _MOST:
+            return _shortest(network, node)
+    return _last_map(network, passed, values, outputs, 1)
+
+
+def _last_map(
+    network: Canonical, passed: Sequence[fx.Node], values: dict[fx.Node, Tensor], outputs: int, side: int
+) -> str | None:
+    """The first of the nodes that is a map of so many cells a side or more, unless tokens that matter come first."""
+    for node in passed:
+        value = values.get(node)
+        if value is None or _spread(value, side) <= _MOST or _is_pool(network, node) or node.op == "placeholder":
+            continue
+        if value.dim() != 4:
+            return None  # of tokens
+        if value.shape[1] != outputs:
             return _shortest(network, node)
     return None
 
@@ -89,15 +100,18 @@ class _Keeper(fx.Interpreter):
 
 def _values(network: Canonical, images: Tensor) -> dict[fx.Node, Tensor]:
     with torch.inference_mode(False), torch.enable_grad():
-        keeper = _Keeper(network)
-        keeper.run(images.clone().requires_grad_()).sum().backward()
+        keeper, images = _Keeper(network), images.clone().requires_grad_()
+        keeper.run(images).sum().backward()
+    if images.grad is None or not bool((images.grad != 0).any()):
+        for value in keeper.values.values():
+            value.grad = torch.ones_like(value)  # nothing tells positions apart
     return keeper.values
 
 
-def _spread(value: Tensor) -> float:
-    """Share of the positions whose gradient is not 0; 0 of what is not a map over positions."""
+def _spread(value: Tensor, side: int = 2) -> float:
+    """Share of the positions whose gradient is not 0; 0 of what is not a map of so many positions a side or more."""
     gradient = None if value.grad is None else as_maps(value.grad)
-    if gradient is None or gradient.shape[2] != gradient.shape[3] or gradient.shape[2] < 2:
+    if gradient is None or gradient.shape[2] != gradient.shape[3] or gradient.shape[2] < side:
         return 0.0
     return float((gradient != 0).any(1).float().mean())  # NaN counts
 

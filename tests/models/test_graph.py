@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 import torch
+import torchvision
 from conftest import DATA, ROOT
 from small_networks import Own, lively
 from torch import nn
@@ -110,6 +111,19 @@ def test_maps_over_positions_that_all_ways_pass(traced):
     found = layers.find_layer(network, torch.randn(1, 1, SIZE, SIZE))
     shapes = {node.name: node.meta.get("shape") for node in network.graph.nodes}
     assert shapes[network.layer_nodes[found]] == (1, 8, 16, 16)
+
+
+def test_a_network_that_is_off_and_maps_of_one_cell_have_a_layer_too():
+    """SqueezeNet on images as small as can be: its last units off, as a little training leaves them; and one cell."""
+    torch.manual_seed(0)
+    model = torchvision.models.squeezenet1_1(num_classes=3).eval()
+    torch.nn.init.constant_(model.classifier[1].bias, -100)  # before its last ReLU
+    single = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 32), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    for network, expected in ((model, (1, 256, 3, 3)), (single.eval(), (1, 4, 1, 1))):
+        assembled = assembly.assemble(*tracing.trace(network, 3, 32), 3, 32)
+        found = layers.find_layer(assembled, torch.randn(1, 3, 32, 32))
+        shapes = {node.name: node.meta.get("shape") for node in assembled.graph.nodes}
+        assert shapes[assembled.layer_nodes[found]] == expected
 
 
 # What a stranger sends
