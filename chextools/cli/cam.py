@@ -46,14 +46,7 @@ class Baseline(click.ParamType):
 
 @base.command("chex-cam", EXAMPLE)
 @options.inputs("[IMAGES]...")
-@click.option(
-    "--checkpoint",
-    "checkpoints",
-    multiple=True,
-    required=True,
-    metavar="CKPT",
-    help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
-)
+@options.checkpoints(required=True)
 @options.output_folder("one heatmap file per image", required=True)
 @click.option(
     "--method",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import COMPARED, LIKENESS, RESAMPLED, STUDY
+from chextools.metrics.catalogue import COMPARED, LIKENESS, STUDY
 from chextools.results.words import ROWS
 
 EXAMPLE = """
@@ -62,13 +62,7 @@ MEANT_FOR = {"truth": ("auroc",), "uncertain": ("auroc",), "missing": ("auroc",)
     metavar="M",
     help="Test, too, whether PRED is worse than REF by less than M, and whether they differ by less.",
 )
-@click.option(
-    "--resample",
-    type=click.Choice(RESAMPLED),
-    default="cxr",
-    show_default=True,
-    help="What is drawn, and whose signs are flipped, as one.",
-)
+@options.resample("What is drawn, and whose signs are flipped, as one.")
 @click.option("--truth", metavar="GT", help="Labels for auroc, a CSV or records, instead of PRED's own.")
 @options.uncertain("for auroc")
 @options.missing("for auroc")

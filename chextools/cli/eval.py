@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, RESAMPLED, SLICES
+from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, SLICES
 from chextools.results.words import ROWS
 
 EXAMPLE = """
@@ -154,9 +154,7 @@ class Spacing(click.ParamType):
     "view, or records of chex-predict --floor; may be repeated.",
 )
 @options.replicates()
-@click.option(
-    "--resample", type=click.Choice(RESAMPLED), default="cxr", show_default=True, help="What the bootstrap draws."
-)
+@options.resample("What the bootstrap draws.")
 @options.seed()
 @options.tasks()
 @options.truth_settings()

@@ -9,7 +9,7 @@ import click
 
 from chextools.cli import completion
 from chextools.heatmaps.signs import SIGNS
-from chextools.metrics.catalogue import CONSENSUS, MISSING, UNCERTAIN
+from chextools.metrics.catalogue import CONSENSUS, MISSING, RESAMPLED, UNCERTAIN
 
 Decorator = Callable[[Callable], Callable]
 
@@ -137,6 +137,21 @@ def replicates() -> Decorator:
         show_default=True,
         metavar="N",
         help="Bootstrap replicates.",
+    )
+
+
+def resample(meaning: str) -> Decorator:
+    return click.option("--resample", type=click.Choice(RESAMPLED), default="cxr", show_default=True, help=meaning)
+
+
+def checkpoints(required: bool = False) -> Decorator:
+    return click.option(
+        "--checkpoint",
+        "checkpoints",
+        multiple=True,
+        required=required,
+        metavar="CKPT",
+        help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
     )
 
 

@@ -15,13 +15,7 @@ chex-predict xrays --checkpoint RUN1/ensemble.json --checkpoint RUN2/ensemble.js
 
 @base.command("chex-predict", EXAMPLE)
 @options.inputs("[IMAGES]...")
-@click.option(
-    "--checkpoint",
-    "checkpoints",
-    multiple=True,
-    metavar="CKPT",
-    help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
-)
+@options.checkpoints()
 @click.option(
     "--floor",
     type=click.Choice(["filesize", "thumbnail", "both"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options
-from chextools.metrics.catalogue import RESAMPLED
 from chextools.probing.probes import BASELINES, PROBES, SCORES
 
 EXAMPLE = """
@@ -17,14 +16,7 @@ chex-probe gradcam_maps_test --images test.csv --checkpoint RUN/best.pt --metric
 
 @base.command("chex-probe", EXAMPLE)
 @options.inputs("[HEATMAPS]...")
-@click.option(
-    "--checkpoint",
-    "checkpoints",
-    multiple=True,
-    required=True,
-    metavar="CKPT",
-    help="Checkpoint of chex-train or chex-import, or ensemble.json; of several the mean; may be repeated.",
-)
+@options.checkpoints(required=True)
 @click.option(
     "--images",
     metavar="IMAGES",
@@ -67,9 +59,7 @@ chex-probe gradcam_maps_test --images test.csv --checkpoint RUN/best.pt --metric
 @click.option("--curve", is_flag=True, help='Also write the curves, as "curves".')
 @click.option("--summary", metavar="FILE", help="Write a row per metric and task, as chex-eval's, to FILE.")
 @options.replicates()
-@click.option(
-    "--resample", type=click.Choice(RESAMPLED), default="cxr", show_default=True, help="What the bootstrap draws."
-)
+@options.resample("What the bootstrap draws.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
