@@ -110,7 +110,8 @@ def run(
     if known:
         known(list(results.values))
     names = {task for values in results.values.values() for row in values.values() for task in row}
-    chosen = choose(settings.tasks, names, "the results") if settings.tasks else ()
+    wanted = choose(settings.tasks, names, "the results")
+    chosen = wanted if settings.tasks else ()
     if settings.features is not None:
         given = list(_explanations(read_features(settings.features, stdin), settings.features, tally))
         return list(on_features(results, given, chosen, tally.failed))

@@ -64,6 +64,7 @@ STUDY_SCORES = (
 _MOST_COMPARED, _MOST_LETTERS = 500, 200  # names and letters for a suggestion: comparing takes quadratic time
 
 _MOST_NAMED = 30
+_MOST_AT_ONCE = 1024  # tasks: PadChest, the richest set of labels, has 300
 
 ALIASES = {"Lung Opacity": "Airspace Opacity"}
 
@@ -83,11 +84,11 @@ def choose(requested: Sequence[str], available: Iterable[str], where: str) -> li
     """The requested tasks under their canonical names, all of `available` where none is requested.
 
     A task is accepted when it is available or one of CheXpert's: a data set may lack a known one, but a name that
-    nobody knows is a slip, refused with the closest name.
+    nobody knows is a slip, refused with the closest name, and so are more tasks than data have.
     """
     available = study_order(available)
     if not requested:
-        return available
+        return bounded(available, where)
     known = dict.fromkeys([*available, *CHEXPERT])
     for name in map(canonical, requested):
         if name in known and name not in available:
@@ -95,7 +96,14 @@ def choose(requested: Sequence[str], available: Iterable[str], where: str) -> li
         if name not in known:
             has = ", ".join(available[:_MOST_NAMED]) + ", ..." * (len(available) > _MOST_NAMED)
             raise InputError(f"unknown task {quoted(name)}{hint(name, known)}; {where} has {has or 'none'}")
-    return study_order(map(canonical, requested))
+    return bounded(study_order(map(canonical, requested)), where)
+
+
+def bounded(names: list[str], where: str) -> list[str]:
+    """The names. Raises InputError for more tasks than data have, for each of which time and memory would be taken."""
+    if len(names) > _MOST_AT_ONCE:
+        raise InputError(f"{where}: {len(names)} tasks; at most {_MOST_AT_ONCE} at once: name those wanted with --task")
+    return names
 
 
 def blank_means(task: str) -> str:

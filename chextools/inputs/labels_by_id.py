@@ -54,7 +54,7 @@ def read_vindr(table: CsvTable, wishes: Wishes) -> Iterator[Located | Failure]:
     tasks = label_columns.named_tasks(
         table.name, columns, {**{old: new for old, new in names.items() if old != new}, **wishes.renamed}
     )
-    wanted = choose(wishes.tasks, tasks.values(), table.name)
+    wanted = frozenset(choose(wishes.tasks, tasks.values(), table.name))
 
     def said(cells: Mapping[str, str]) -> dict[str, int]:
         return checked_labels({task: cells[column] for column, task in tasks.items() if task in wanted})
@@ -69,7 +69,7 @@ def read_rsna(table: CsvTable, wishes: Wishes) -> Iterator[Located | Failure]:
     known = ("Pneumonia", "No Finding") if classes else ("Pneumonia",)
     label_columns.check_names(table.name, wishes.renamed, known)
     tasks = {task: canonical(wishes.renamed.get(task, task)) for task in known}
-    wanted = choose(wishes.tasks, tasks.values(), table.name)
+    wanted = frozenset(choose(wishes.tasks, tasks.values(), table.name))
 
     def said(cells: Mapping[str, str]) -> dict[str, int]:
         if classes:

@@ -40,7 +40,8 @@ def read_labels(table: CsvTable, wishes: Wishes) -> Iterator[Located | Failure]:
     columns = label_columns.columns_of_labels(table, sample, wishes.dropped, extra)
     tasks = label_columns.named_tasks(table.name, columns, wishes.renamed)
     beside = _plus_labels(wishes) if path == PLUS and not columns else {}
-    wanted = choose(wishes.tasks, tasks.values() if columns or not beside else map(canonical, CHEXPERT), table.name)
+    there = tasks.values() if columns or not beside else map(canonical, CHEXPERT)
+    wanted = frozenset(choose(wishes.tasks, there, table.name))  # as it is asked for each column and row
     chosen = {column: task for column, task in tasks.items() if task in wanted}
     paths = ImagePaths(wishes.root, (row[path] for row in sample), (".png", ".jpg", ".dcm") if path == PLUS else ())
     for where, cells in rows:

@@ -77,11 +77,13 @@ def _labels(table: CsvTable, folder: str, wishes: Wishes) -> tuple[dict[tuple[st
     columns = [c for c in source.header if c and c not in _KEYS and c not in wishes.dropped]
     tasks = label_columns.named_tasks(source.name, columns, wishes.renamed)
     wanted = choose(wishes.tasks, tasks.values(), source.name)
+    asked = frozenset(wanted)
+    chosen = {column: task for column, task in tasks.items() if task in asked}
     found = {}
     for where, cells in source.rows():
         if isinstance(cells, InputError):
             raise InputError(f"{where}: {cells}")
-        values = {task: cells[column] for column, task in tasks.items() if task in wanted and cells[column].strip()}
+        values = {task: cells[column] for column, task in chosen.items() if cells[column].strip()}
         found[cells["subject_id"].strip(), cells["study_id"].strip()] = values
     if source is not table:
         log.warning("%s: its labels", source.name)

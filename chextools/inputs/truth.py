@@ -213,11 +213,12 @@ def masks_of(
 ) -> tuple[dict[str, Mask | None], dict[str, str]]:
     """`mask_of` of each task, and the reasons of those that failed or are broken."""
     masks, failed = {}, {}
-    encoded = {task: rle for task, rle in (record or {}).get("masks", {}).items() if task in names}
+    asked = dict.fromkeys(names)
+    encoded = {task: rle for task, rle in (record or {}).get("masks", {}).items() if task in asked}
     if record is not None and not record.get("failed") and DRAWING not in record:
         with contextlib.suppress(InputError):  # one is broken: then one by one, to say which
             masks = dict(zip(encoded, Mask.from_rles(list(encoded.values()))))
-    for task in names:
+    for task in asked:
         if task not in masks:
             try:
                 masks[task] = mask_of(record, task, size)

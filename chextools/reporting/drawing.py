@@ -40,6 +40,7 @@ INKS = {
 MARKS = ("dot", "square", "triangle", "plus", "cross", "diamond", "ring", "box", "rhomb")  # the last three hollow
 FONT_SVG = "Helvetica, Arial, sans-serif"
 _SCALE = 4  # pixels of a PNG per unit: some 390 a printed inch where the figure is 3.5 inches wide
+_MOST_PIXELS = 2**26  # of a PNG while it is drawn, 3 bytes each: figures of hundreds of tasks are drawn smaller
 _OVERSAMPLED = 2  # and as many times more while it is drawn, as Pillow's shapes have hard edges
 _BOLD = 0.35  # units added around letters, as Pillow's own font has one weight
 
@@ -276,26 +277,30 @@ def _thickness(mark: Mark) -> float:
 
 
 def png(drawing: Drawing) -> bytes:
-    """PNG of the drawing on light paper, 4 pixels per unit; letters that Pillow's own font lacks are shown without
-    accents, or as a question mark."""
-    scale = _SCALE * _OVERSAMPLED
-    image = Image.new("RGB", (math.ceil(drawing.width * scale), math.ceil(drawing.height * scale)), INKS["paper"][0])
+    """PNG of the drawing on light paper, 4 pixels per unit, fewer where those would be too many.
+
+    Letters that Pillow's own font lacks are shown without accents, or as a question mark.
+    """
+    most = math.sqrt(_MOST_PIXELS / (drawing.width * drawing.height)) / _OVERSAMPLED
+    scale = min(_SCALE, most)
+    fine = scale * _OVERSAMPLED
+    image = Image.new("RGB", (math.ceil(drawing.width * fine), math.ceil(drawing.height * fine)), INKS["paper"][0])
     pen = ImageDraw.Draw(image)
     for shape in drawing.shapes:
         if not isinstance(shape, Text):
-            _draw(pen, shape, scale)
+            _draw(pen, shape, fine)
     image = image.reduce(_OVERSAMPLED)
     pen = ImageDraw.Draw(image)
     for shape in drawing.shapes:  # letters are smooth by themselves, and nothing lies on them
         if isinstance(shape, Text):
             anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
             pen.text(
-                (shape.x * _SCALE, shape.y * _SCALE),
+                (shape.x * scale, shape.y * scale),
                 _plain(shape.text),
                 INKS[shape.ink][0],
-                _font(shape.size * _SCALE),
+                _font(shape.size * scale),
                 anchor,
-                stroke_width=_BOLD * _SCALE / 2 * shape.bold,
+                stroke_width=_BOLD * scale / 2 * shape.bold,
             )
     out = io.BytesIO()
     image.save(out, "PNG", dpi=(390, 390))

@@ -99,6 +99,14 @@ ANYTHING: dict[str, tuple[str, Callable[[], bytes]]] = {
     "gzip of lists": ("x.json", lambda: bomb(b"[" + b"[]," * 2**19)),
     "gzip of rows": ("iou_x.csv", lambda: bomb(b"Edema,img_id\n" + b"1,p0\n" * 2**17)),
     "10^5 columns": ("iou_x.csv", lambda: columns(100_000)),
+    "10^5 columns of labels": (
+        "x.csv",
+        lambda: b"Path," + b",".join(b"t%d" % k for k in range(10**5)) + b"\nx.png" + b",1" * 10**5 + b"\n",
+    ),
+    "10^5 tasks": (
+        "x.jsonl",
+        lambda: record(**{key: {f"t{k}": k % 2 for k in range(10**5)} for key in ("labels", "scores")}),
+    ),
     "10^5 columns of one name": ("iou_x.csv", lambda: b"img_id" + b",a" * 100_000 + b"\n"),
     "10^6 columns": ("iou_x.csv", lambda: b"img_id" + b"," * 10**6 + b"\n"),
     "cell of 200,000 bytes": ("iou_x.csv", lambda: b"Edema,img_id\n1," + b"x" * 200_000 + b"\n"),
