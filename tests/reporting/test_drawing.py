@@ -14,7 +14,7 @@ from chextools.reporting.drawing import Drawing, Line
 @pytest.mark.parametrize("width, height, most", [(300, 200, None), (700, 100_000, drawing._MOST_PIXELS)])
 def test_a_png_has_four_pixels_a_unit_until_that_is_too_many(width, height, most):
     figure = Drawing(width, height, "a line")
-    figure.add(Line([(0, 0), (width, height)], "ink"))
+    figure.add(Line([(0, 0), (width, height)]))
     with Image.open(io.BytesIO(drawing.png(figure))) as image:
         made = image.size
     if most is None:
