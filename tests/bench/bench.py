@@ -61,7 +61,8 @@ def main() -> None:
             if rival:
                 theirs = measure(rival, max(1, options.runs // 2))
             if options.reference and script:
-                study = measure([options.reference_python, options.reference / script[0], *script[1:]], 1)
+                with contextlib.suppress(subprocess.CalledProcessError):  # said on stderr; the rest is measured
+                    study = measure([options.reference_python, options.reference / script[0], *script[1:]], 1)
             cells = [f"{seconds:.2f}", f"{cpu:.2f}", f"{items / seconds:.0f}" if items else "", f"{peak:.0f}"]
             for other in (theirs, study):
                 ratio = other and (other[1] / cpu if options.cpu else other[0] / seconds)
@@ -241,7 +242,7 @@ def measure(words: list, runs: int) -> tuple[float, float, float]:
         peak = max(peak, usage.ru_maxrss / 1024)
         if status:
             print("failed:", *resolve(words), file=sys.stderr)
-            sys.exit(1)
+            raise subprocess.CalledProcessError(status, resolve(words))
     return statistics.median(seconds), statistics.median(cpu), peak
 
 
