@@ -54,8 +54,8 @@ def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: Binar
     say_misspelled({*first.get("masks", ()), *first.get("points", ())}, truth.tasks, "the first prediction")
     settings = replace(settings, metrics=looking.metrics_for(first, settings.metrics), tasks=tuple(chosen))
     measured = looking.measure(items, truth, settings, settings.jobs or default_jobs())
-    rows = [record["row"] for record in tally.passing(tally.progress(measured, "CXRs"))]
-    return localisation.evaluation_of(rows, truth, settings, tally.skipped)
+    rows = (record["row"] for record in tally.passing(tally.progress(measured, "CXRs")))
+    return localisation.evaluation_of(localisation.gathered(rows, truth, settings), truth, settings, tally.skipped)
 
 
 def _agreed(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:
@@ -105,12 +105,12 @@ def _shortcut(path: str, stdin: BinaryIO) -> Shortcut:
 
 def per_image(evaluation: Evaluation) -> Iterator[dict]:
     """One record per CXR with its value of each metric by task; null where undefined."""
-    found = {metric: dict(zip(table.ids, table.values.tolist())) for metric, table in evaluation.tables.items()}
+    places = {metric: dict(zip(table.ids, range(len(table.ids)))) for metric, table in evaluation.tables.items()}
     for row in evaluation.rows:
         record = {"id": row.id, "patient": row.patient}
-        for metric, values in found.items():
-            if row.id in values:
-                record[metric] = dict(zip(evaluation.tables[metric].tasks, values[row.id]))
+        for metric, table in evaluation.tables.items():
+            if (place := places[metric].get(row.id)) is not None:
+                record[metric] = dict(zip(table.tasks, table.values[place].tolist()))
         if row.scores:
             record["scores"] = row.scores
         yield record | ({"failed": row.failed} if row.failed else {})

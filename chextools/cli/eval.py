@@ -224,7 +224,8 @@ def command(
     ):
         if target:
             with base.output(target, force) as write:
-                write("".join(dumps(row) + "\n" for row in rows))
+                for row in rows:
+                    write(dumps(row) + "\n")
     if csv_folder:
         study_csv.write(csv_folder, study_csv.evaluation_files(result, human), force)
     with base.output(output, force) as write:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.evaluation.looking import Looked, looked_at, places_of
+from chextools.evaluation.gathered import Gathered
+from chextools.evaluation.looking import HAS_LOOK, Looked, looked_at, places_of
 from chextools.evaluation.rows import drawn, groups_of, interval_row, over_tasks
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth
@@ -21,13 +23,24 @@ from chextools.results.results import AVERAGE, Evaluation, Table
 log = logging.getLogger(__name__)
 
 
-def evaluation_of(rows: Sequence[Looked], truth: Truth, settings: EvaluationSettings, failed: int = 0) -> Evaluation:
+def gathered(rows: Iterable[Looked], truth: Truth, settings: EvaluationSettings) -> Gathered:
+    """All CXRs of predictions and truth, sorted by id; says which are on one side only."""
+    found = Gathered()
+    for row in rows:
+        found.add(row)
+    _add_missing(found, truth, settings)
+    found.sort()
+    return found
+
+
+def evaluation_of(rows: Gathered, truth: Truth, settings: EvaluationSettings, failed: int = 0) -> Evaluation:
     """Tables, replicates and summary of all metrics.
 
     failed: records, predictions or truth, that could not be read; every summary row counts them, as they may have
     changed its number.
     """
-    rows = _with_missing(rows, truth, settings)
+    if not rows.has_prediction.any():
+        raise InputError("none of the predictions could be evaluated")
     kinds = []
     for of_masks in (True, False):
         metrics = [name for name in settings.localisation if (LOCALISATION[name].looks_at == MASKS) == of_masks]
@@ -37,7 +50,7 @@ def evaluation_of(rows: Sequence[Looked], truth: Truth, settings: EvaluationSett
             kinds.append(_Kind(rows, np.flatnonzero(kept).tolist(), of_masks, settings, failed))
     if not any(kind.names for kind in kinds):
         raise InputError(f"the predictions have none of the truth's tasks: {', '.join(settings.tasks)}")
-    result = Evaluation([], {}, list(rows), kinds[0].names or kinds[-1].names)
+    result = Evaluation([], {}, rows, kinds[0].names or kinds[-1].names)
     for name in settings.localisation:
         for kind in kinds:
             if kind.names and kind.of_masks == (LOCALISATION[name].looks_at == MASKS):
@@ -56,68 +69,63 @@ def _say_boxes(result: Evaluation, truth: Truth) -> None:
             row["truth"] = kind
 
 
-def _with_missing(rows: Sequence[Looked], truth: Truth, settings: EvaluationSettings) -> list[Looked]:
-    """All CXRs of predictions and truth, sorted by id; says which are on one side only."""
-    by_id = {row.id: row for row in rows}
-    if by_id and truth.records.keys().isdisjoint(by_id):
+def _add_missing(rows: Gathered, truth: Truth, settings: EvaluationSettings) -> None:
+    """Add the CXRs that were not predicted."""
+    known = set(rows.ids)
+    if known and truth.records.keys().isdisjoint(known):
         raise InputError(
-            f"no id of the predictions is in the truth: they have {min(by_id)}, that has {min(truth.records)}"
-            + near_miss(by_id, truth.records)
+            f"no id of the predictions is in the truth: they have {min(known)}, that has {min(truth.records)}"
+            + near_miss(rows.ids, truth.records)
         )
-    missing = sorted(truth.records.keys() - by_id.keys())
-    strangers = [row.id for row in rows if not row.has_truth]
+    missing = sorted(identifier for identifier in truth.records if identifier not in known)
+    strangers = [identifier for identifier in rows.ids if identifier not in truth.records]
     if missing:
         log.warning("in the truth but not predicted, counted as empty masks and missed hits: %s", few(missing))
     if strangers:
         fate = "their truth counts as empty" if settings.slice == "full" else "left out"
         log.warning("predicted but not in the truth, %s: %s", fate, few(strangers, missing))
     for identifier in missing:
-        by_id[identifier] = looked_at(None, truth.records[identifier], settings)
-    if not any(row.has_prediction for row in by_id.values()):
-        raise InputError("none of the predictions could be evaluated")
-    return [by_id[identifier] for identifier in sorted(by_id)]
+        rows.add(looked_at(None, truth.records[identifier], settings))
 
 
-def _with_masks(rows: Sequence[Looked]) -> np.ndarray:
+def _with_masks(rows: Gathered) -> np.ndarray:
     """Of which tasks there is any mask, bool [K]; what failed counts, as somebody tried."""
-    return ~np.all([row.lacks_mask for row in rows if row.has_prediction], axis=0)
+    return ~rows.lacks_mask[rows.has_prediction].all(axis=0)
 
 
-def _with_looks(rows: Sequence[Looked]) -> np.ndarray:
+def _with_looks(rows: Gathered) -> np.ndarray:
     """Of which tasks there is any point or heatmap, or nobody asked, as there is no truth to hit: bool [K]."""
-    points = np.array([row.points for row in rows if row.has_prediction])
+    points = rows.measured[:, HAS_LOOK][rows.has_prediction]
     return np.isnan(points).all(axis=0) | (points == 1).any(axis=0)
 
 
 def _say_lacking(
-    rows: Sequence[Looked], names: Sequence[str], kept: np.ndarray, metrics: Sequence[str], of_masks: bool
+    rows: Gathered, names: Sequence[str], kept: np.ndarray, metrics: Sequence[str], of_masks: bool
 ) -> None:
     """A task that no prediction has is left out; one that only some have counts for all."""
     left = [task for task, is_kept in zip(names, kept) if not is_kept]
     if left:
         log.warning("%s: no prediction of %s: left out", " and ".join(sorted(metrics)), ", ".join(left))
-    predicted = [row for row in rows if row.has_prediction]
+    lacks = rows.lacks_mask if of_masks else rows.measured[:, HAS_LOOK] == 0
     for k in np.flatnonzero(kept).tolist():
-        lacking = [row.id for row in predicted if (row.lacks_mask[k] if of_masks else row.points[k] == 0)]
+        lacking = np.flatnonzero(lacks[:, k] & rows.has_prediction).tolist()
         if lacking:
             fate = "no mask, counted as empty" if of_masks else "no heatmap, counted as missed"
-            log.warning("%s: %s: %s", names[k], fate, few(lacking))
+            log.warning("%s: %s: %s", names[k], fate, few([rows.ids[number] for number in lacking]))
 
 
 class _Kind:
     """The CXRs as arrays [n, K] of those tasks that have masks, or heatmaps and points, and the metrics of these."""
 
-    def __init__(
-        self, rows: list[Looked], columns: list[int], of_masks: bool, settings: EvaluationSettings, failed: int
-    ):
+    def __init__(self, rows: Gathered, columns: list[int], of_masks: bool, settings: EvaluationSettings, failed: int):
         self.rows, self.of_masks, self.settings = rows, of_masks, settings
         self.names = [settings.tasks[k] for k in columns]
-        self.measured = np.array([row.measured[:, columns] for row in rows])  # [n, parts, K]
+        self.measured = rows.measured  # [n, parts, K]
+        if len(columns) < len(settings.tasks):
+            self.measured = self.measured[:, :, columns]
         self.places = places_of(settings)
-        self.in_truth = np.array([row.has_truth for row in rows])
-        self.is_predicted = np.array([row.has_prediction for row in rows])
-        reasons = [row.failed_masks if of_masks else row.failed_looks for row in rows]
-        self.failed = failed + np.array([sum(task in by_task for by_task in reasons) for task in self.names])
+        self.in_truth, self.is_predicted = rows.has_truth, rows.has_prediction
+        self.failed = failed + np.array([rows.failures(of_masks, task) for task in self.names])
 
     def add(self, name: str, result: Evaluation) -> None:
         """A metric's rows, and its table where it has a value per CXR."""
@@ -135,7 +143,12 @@ class _Kind:
 
     def _areas(self, chosen: np.ndarray) -> np.ndarray:
         """Areas [4, n, K] of pixels of the image, predicted, truth and both."""
-        return self.measured[chosen][:, :4].transpose(1, 0, 2)
+        return self._parts(slice(0, 4), chosen)
+
+    def _parts(self, place: slice, chosen: np.ndarray) -> np.ndarray:
+        """What was measured of the chosen CXRs, [parts, n, K]."""
+        parts = self.measured[:, place]
+        return (parts if chosen.all() else parts[chosen]).transpose(1, 0, 2)
 
     def _chosen(self) -> np.ndarray:
         """CXRs over which metrics of masks are taken."""
@@ -163,7 +176,7 @@ class _Kind:
         """A metric with a value per CXR, the mean of which is taken."""
         chosen = self._chosen() if self.of_masks else self.in_truth
         pixels, _, truth, _ = self._areas(chosen)
-        parts = self.measured[chosen][:, self.places[name]].transpose(1, 0, 2)
+        parts = self._parts(self.places[name], chosen)
         values = parts[0]
         extras = {"observed": bootstrap.nanmean(values)}
         if metric.chance == "share":
@@ -193,7 +206,7 @@ class _Kind:
         result: Evaluation,
     ) -> None:
         replicates = bootstrap.means(values, self.settings.replicates, self.settings.seed, self._groups(chosen))
-        ids = [row.id for row, taken in zip(self.rows, chosen) if taken]
+        ids = list(itertools.compress(self.rows.ids, chosen))
         result.tables[name] = Table(ids, self.names, values, replicates)
         n = (~np.isnan(values)).sum(axis=0)
         result.summary += self._rows(name, bootstrap.nanmean(replicates), replicates, n, extras, told)
@@ -207,7 +220,7 @@ class _Kind:
 
     def _pooled(self, name: str, metric: Metric, result: Evaluation) -> None:
         """A metric of counts that are summed over CXRs."""
-        counts = self.measured[self.in_truth][:, self.places[name]]
+        counts = self._parts(self.places[name], self.in_truth).transpose(1, 0, 2)
         total, replicates, n = self._summed(counts[:, : metric.counts], self.in_truth)
         summary = metric.load("summary")
         told = {option: getattr(self.settings, option) for option in metric.options}
@@ -234,7 +247,7 @@ class _Kind:
         result.summary += self._rows("count", bootstrap.nanmean(values), replicates, n, {"count": count}, {})
 
     def _groups(self, chosen: np.ndarray) -> tuple[np.ndarray, int] | None:
-        return groups_of([row.patient for row, taken in zip(self.rows, chosen) if taken], self.settings)
+        return groups_of(list(itertools.compress(self.rows.patients, chosen)), self.settings)
 
     def _rows(
         self,

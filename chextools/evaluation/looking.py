@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # most evaluations read no heatmaps
     from chextools.heatmaps.surface import Surface
 
 AREAS = 5  # what is measured whatever was asked for
+HAS_LOOK = 4  # its last: whether the prediction has a point or heatmap
 _CONE = 33  # nodes of a heatmap's side
 
 
@@ -48,10 +49,6 @@ class Looked:
     lacks_mask: np.ndarray
     failed_masks: dict[str, str]
     failed_looks: dict[str, str]
-
-    @property
-    def points(self) -> np.ndarray:
-        return self.measured[4]
 
     @property
     def failed(self) -> dict[str, str]:
@@ -231,7 +228,7 @@ def _measure_looks(
     for k, true in asked_tasks.items():
         task = settings.tasks[k]
         try:
-            row.measured[4, k] = has = prediction is not None and prediction.has(task)
+            row.measured[HAS_LOOK, k] = has = prediction is not None and prediction.has(task)
             for name in asked:
                 metric, place = LOCALISATION[name], places[name]
                 if metric.looks_at == POINTS:

@@ -7,15 +7,18 @@
     other tools' and sets' truth       records with drawings (`foreign`)
     folder of heatmaps, one heatmap    records with "heatmap"
 
-Any of the files may be compressed with gzip. Memory does not grow with the length of a JSON Lines stream.
+Any of the files may be compressed with gzip. Memory does not grow with the length of a stream of JSON Lines, nor of the
+study's JSON by image.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from chextools.errors import InputError
 from chextools.inputs import foreign
@@ -58,6 +61,9 @@ def read_some(sources: Sequence[str], stdin: BinaryIO) -> tuple[dict, Iterable[L
 
 def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
     """A stream of `streams.open_source` whose first line tells JSON Lines of records from one JSON document."""
+    if _is_by_image(streams.peek(stream)):
+        yield from _by_image(stream, name)
+        return
     lines = streams.lines(stream, name, streams.MAX_DOCUMENT)
     number = 0
     for first in lines:
@@ -89,6 +95,41 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
             yield from _located(name, _from_document(document, name))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
+
+
+# How the study's JSON begins: images of which nothing is known, then one with a mask, its size, outlines or points.
+_BY_IMAGE = re.compile(
+    rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*\{\s*\}\s*,)*'
+    rb'\s*"(?P<image>[^"\\]*)"\s*:\s*\{\s*"[^"\\]*"\s*:\s*(?:\{\s*"(?:size|counts)"|\[)'
+)
+
+
+def _is_by_image(start: bytes) -> bool:
+    """Whether this is the start of one JSON document by image, and not of JSON Lines."""
+    found = _BY_IMAGE.match(start)
+    if found is None or found["image"].decode("utf-8", "replace") in records.KEYS:
+        return False
+    first, *rest = [line for line in start.split(b"\n", 2) if line.strip()][:2]
+    return not rest or (isinstance(_parsed(first), InputError) and not _is_record(_parsed(rest[0])))
+
+
+def _by_image(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
+    """Records of the study's JSON by image, as they are read."""
+    try:
+        members = jsontext.members(stream)
+        seen = []
+        for member in members:
+            seen.append(member)
+            if member[1]:
+                break
+        members = itertools.chain(seen, members)
+        form = _form_of([value for _, value in seen])
+        if form is None:
+            yield from _located(name, _from_document(dict(members), name))
+        else:
+            yield from _located(name, _each_image(members, form))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def objects(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
@@ -176,15 +217,36 @@ def _from_document(document: object, name: str) -> Iterator[dict | Failure]:
     if (found := foreign.of_document(document, name)) is not None:
         return found
     if not isinstance(document, dict) or not all(isinstance(v, dict) for v in document.values()):
-        raise InputError("neither records nor masks, outlines, points or COCO: expected an object by image id")
-    if any("img_size" in value for value in document.values()):
-        return (_outlined(identifier, value) for identifier, value in document.items())
-    first = next((v for value in document.values() for v in value.values() if v), None)
+        raise InputError(_NOT_BY_IMAGE)
+    form = _form_of(list(document.values()))
+    if form is None:
+        raise InputError(
+            "neither masks ({id: {task: RLE}}), outlines (with img_size) nor points ({id: {task: [[x, y]]}})"
+        )
+    return _each_image(document.items(), form)
+
+
+def _form_of(values: Sequence[Any]) -> Callable[[str, dict], dict] | None:
+    """What makes records of the study's JSON by image, told by its values; None where it is none."""
+    values = [value for value in values if isinstance(value, dict)]
+    if any("img_size" in value for value in values):
+        return _outlined
+    first = next((v for value in values for v in value.values() if v), None)
     if first is None or (isinstance(first, dict) and "counts" in first):
-        return ({"id": identifier, "masks": value} for identifier, value in document.items())
+        return lambda identifier, value: {"id": identifier, "masks": value}
     if isinstance(first, list) and isinstance(first[0], (list, tuple)) and len(first[0]) == 2:
-        return ({"id": identifier, "points": value} for identifier, value in document.items())
-    raise InputError("neither masks ({id: {task: RLE}}), outlines (with img_size) nor points ({id: {task: [[x, y]]}})")
+        return lambda identifier, value: {"id": identifier, "points": value}
+    return None
+
+
+def _each_image(members: Iterable[tuple[str, Any]], form: Callable[[str, dict], dict]) -> Iterator[dict]:
+    for identifier, value in members:
+        if not isinstance(value, dict):
+            raise InputError(_NOT_BY_IMAGE)
+        yield form(identifier, value)
+
+
+_NOT_BY_IMAGE = "neither records nor masks, outlines, points or COCO: expected an object by image id"
 
 
 def _outlined(identifier: str, value: dict) -> dict:

@@ -51,8 +51,10 @@ def read_truth(sources: str | Sequence[str], stdin: BinaryIO, settings: TruthSet
         items = _of_readers(sources, stdin)
     where = ", ".join("stdin" if source == "-" else source for source in sources)
     truth = truth_of(settled(items, settings, stdin), where)
-    several = [i for i, r in truth.records.items() if DRAWING in r and len(r[DRAWING].readers) > 1]
-    if several and settings.consensus is None:
+    several = []
+    if truth.may_have_boxes and settings.consensus is None:
+        several = [i for i, r in truth.records.items() if DRAWING in r and len(r[DRAWING].readers) > 1]
+    if several:
         log.warning("several readers of %s: what most of them outlined is the truth (--consensus)", few(several))
     return truth
 

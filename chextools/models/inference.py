@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -140,9 +141,25 @@ def normalise(
 
     pixels = torch.as_tensor(pixels)
     if device is not None:
-        pixels = pixels.to(device, non_blocking=True)
-    scale = torch.tensor([mean, std], dtype=torch.float32, device=pixels.device)[:, :, None, None]
-    return (pixels.to(torch.float32)[:, None] / 255 - scale[0]) / scale[1]
+        pixels = there(pixels, device)
+    mean_there, std_there = _scale(tuple(mean), tuple(std), pixels.device)
+    return (pixels.to(torch.float32)[:, None] / 255 - mean_there) / std_there
+
+
+@functools.lru_cache(16)
+def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """[2, C, 1, 1] on the device: made once, as making it waits for a GPU."""
+    import torch
+
+    with torch.inference_mode(False):
+        return torch.tensor([mean, std], dtype=torch.float32, device=device)[:, :, None, None]
+
+
+def there(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on the device. A GPU fetches it by itself, from memory that stays in place: nobody waits."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def device(name: str) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,7 +38,7 @@ class Evaluation:
 
     summary: list[dict]
     tables: dict[str, Table]
-    rows: list
+    rows: Sequence
     tasks: list[str]
     calibration: list[dict] = field(default_factory=list)
 

@@ -45,12 +45,14 @@ def apply(
     import torch
     from torch.nn import functional
 
+    from chextools.models.inference import there
+
     if not (how.moves or how.shades):
         return pixels
     n = len(pixels)
     generator = torch.Generator().manual_seed(seed)
     drawn = (torch.rand(7, batch or n, generator=generator, dtype=torch.float32) * 2 - 1)[:, mine or slice(n)]
-    drawn = drawn.to(pixels.device, non_blocking=True)
+    drawn = there(drawn, pixels.device)
     pixels = pixels.to(torch.float32)
     if how.moves:
         angle = drawn[0] * math.radians(how.rotate)

@@ -74,8 +74,7 @@ class Learner:
         rate = self._rate(step)
         for group, greatest in zip(self.optimizer.param_groups, self.greatest):
             group["lr"] = greatest * rate
-        weight = labels[1][rows]
-        labels_seen = max(float(weight.sum()), 1.0)
+        labels_seen = max(float(labels[1].numpy()[rows].sum()), 1.0)
         try:
             for start in range(0, len(rows), settings.batch_size):
                 batch = rows[start : start + settings.batch_size]
@@ -132,9 +131,7 @@ class Learner:
 
     def there(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor on our device."""
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        return inference.there(tensor, self.device)
 
     def loss_sums(self) -> torch.Tensor:
         """Sums of the losses since the last row, by process."""

@@ -6,13 +6,15 @@ The work is 24 X-rays of real sizes with 10 heatmaps each (seed 7): smooth ones,
 pixels. Prints README's table in Markdown, under the machine's name: seconds (median), seconds of all processors, items
 a second, peak memory of the largest process, and how many times faster than each rival; by processor seconds with
 --cpu, which others on the machine disturb less. With --reference, a checkout of the study's code (cheXlocalize), its
-scripts are run on the same files, once each, by a Python that has what they need (torch, pandas, opencv).
+scripts are run on the same files, once each, by a Python that has what they need (torch, pandas, opencv). Our modules
+are compiled to bytecode first, as pip compiles what it installs, theirs among it.
 --attributions FOLDER adds real DeepLIFT and integrated gradients of its X-rays.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import json
 import os
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="ratios of processor seconds")
     parser.add_argument("--attributions", type=Path, metavar="FOLDER", help="X-rays to explain: needs torch")
     options = parser.parse_args()
+    compileall.compile_dir(ROOT / "chextools", quiet=1)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         subprocess.run([sys.executable, HERE / "benchset.py", work, str(options.cxrs), "7"], check=True)

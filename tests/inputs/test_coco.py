@@ -32,7 +32,7 @@ def annotated(image, category, **more):
 
 
 def read(value):
-    return list(read_stream(io.BytesIO(json.dumps(value).encode()), "x.json"))
+    return list(read_stream(io.BufferedReader(io.BytesIO(json.dumps(value).encode())), "x.json"))
 
 
 def areas(record):

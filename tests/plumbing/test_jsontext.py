@@ -1,5 +1,6 @@
 """JSON parsed strictly, in linear time, and no deeper than code that walks it can go."""
 
+import io
 import json
 import math
 import random
@@ -65,3 +66,56 @@ def test_lines_are_numbered_and_a_broken_one_stands_in_its_place():
     assert [where for where, _ in found] == ["x:3", "x:5", "x:6", "x:7"]
     assert [found[0][1], found[2][1]] == [{"a": 1}, [2]]
     assert str(found[1][1]) == str(found[3][1]) == "truncated JSON"
+
+
+def members(text: str | bytes) -> list:
+    return list(jsontext.members(io.BytesIO(text.encode() if isinstance(text, str) else text)))
+
+
+MEMBERS = {
+    "a": {"b": [1, -2.5e3], "caf\u00e9\u4e2d": '"}]\\'},
+    "": [],
+    "c": -17,
+    "d": None,
+    "e": "\U0001f600\ud800",
+    "f": {},
+}
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 2**20])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_members_are_those_of_the_object(monkeypatch, block, ascii_only):
+    """Wherever a block ends: in a number, a character, an escape or a key."""
+    monkeypatch.setattr(jsontext, "_BLOCK", block)
+    for indent in (None, 1):
+        text = json.dumps(MEMBERS, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+        assert members(text) == list(MEMBERS.items())
+    assert members(" {} ") == []
+
+
+@pytest.mark.parametrize("block", [1, 5, 2**20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", '{"a"', '{"a":', '{"a": tru', '{"a": 1', '{"a": {"b": [1, 2', '{"a": "x', '{"a": 1,', '{"a": 1}\n}',
+        '{"a": 1,}', "{a: 1}", '{"a": [1,]}', '{"a" 1}', '{"a": 1\n "b": 2}', '{"a": 1}, {', '{"a": NaN}',
+        '{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 2}}', '{"a": ' + "[" * 200 + "]" * 200 + "}",
+        b'{"a": "\xff"}', b'{"a": 1, "b": "\xc3',
+    ],
+)  # fmt: skip
+def test_members_are_refused_as_the_object_is(monkeypatch, block, text):
+    monkeypatch.setattr(jsontext, "_BLOCK", block)
+    with pytest.raises(InputError) as whole:
+        jsontext.loads(text)
+    with pytest.raises(InputError) as parts:
+        members(text)
+    assert str(parts.value) == str(whole.value)
+
+
+def test_members_beyond_any_bound(monkeypatch):
+    assert members(f'{{"a": {"1" * 5000}}}') == [("a", math.inf)]
+    with pytest.raises(InputError, match="nested more than 64 deep|not usable JSON"):
+        members('{"a": ' + "[" * 100_000)
+    monkeypatch.setattr(jsontext, "MAX_OBJECTS", 1000)
+    with pytest.raises(InputError, match="more than 1000 objects and lists"):
+        members('{"a": [' + "[]," * 2000)
