@@ -1,16 +1,18 @@
 """chex-phantom: a data set of made-up chest X-rays in CheXpert's layout, with the truth about each.
 
 Patients come one after the other, each with studies, views and findings of their own, drawn from (seed, patient) alone:
-a larger data set begins with the smaller one. Nothing in it shows a person.
+a larger data set begins with the smaller one. Nothing in it shows a person; but findings may also be drawn onto
+somebody's X-rays, so that of these, too, it is known where a finding is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -23,10 +25,23 @@ from chextools.phantoms import outlines, picture
 from chextools.phantoms.scene import Body
 from chextools.plumbing import files
 from chextools.plumbing.parallel import ordered_map
+from chextools.records import records
 from chextools.records.ids import id_of_path
+from chextools.records.records import Failure, Located
+from chextools.xrays import images
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
+SIZE = (320, 320)
 OUTLINED = ("valid", "test")  # where radiologists have drawn, as in CheXpert
+ONTO = (
+    "Lung Lesion",
+    "Airspace Opacity",
+    "Edema",
+    "Consolidation",
+    "Atelectasis",
+)  # densities, without which a body is the same
 READERS = ("gt", "hb")
 VIEWS = ("mixed", "frontal", "lateral", "both")
 KINDS = ("annotations", "segmentations", "points")
@@ -36,6 +51,7 @@ SUBTLE = 0.25  # a finding less severe than this is easily missed
 
 # What ails a patient: how often, and how often each finding shows in a study. All findings occur without cause, too.
 _WITHOUT_CAUSE = 0.05
+_SHARE_ONTO = 0.4  # of copies that show each finding, where nothing else is asked for
 _CONDITIONS = {
     "well": (0.26, {}),
     "heart failure": (0.18, {"Cardiomegaly": 0.7, "Edema": 0.55, "Pleural Effusion": 0.45, "Support Devices": 0.2}),
@@ -73,22 +89,38 @@ class PhantomSettings:
     folder: where the data set goes. count: images. size: (height, width) in pixels. seed: of all that is random.
     views: of `VIEWS`; mixed is as in a hospital, mostly frontal. prevalence: by task the share of studies that show it;
     of other tasks it follows from what ails the patients. hard: whether findings are small and faint.
+    onto: records of X-rays onto which findings are drawn, in place of made-up bodies. size: None for `SIZE`, or that
+    of each X-ray.
     """
 
     folder: str
     count: int
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     seed: int = 0
     views: str = "mixed"
     prevalence: Mapping[str, float] = field(default_factory=dict)
     hard: bool = False
+    onto: Sequence[dict] = ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS[:1] if self.onto else SPLITS
+
+    @property
+    def outlined(self) -> tuple[str, ...]:
+        """The splits of which outlines are written."""
+        return self.splits if self.onto else OUTLINED
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        return READERS[:1] if self.onto else READERS
 
     @property
     def doses(self) -> str:
         """What an image says of how it was dosed; nothing of what is as by default."""
         shares = [f" --prevalence '{task}={share:g}'" for task, share in sorted(self.prevalence.items())]
         views = f" --views {self.views}" if self.views != "mixed" else ""
-        return views + "".join(shares) + " --hard" * self.hard
+        return " --onto" * bool(self.onto) + views + "".join(shares) + " --hard" * self.hard
 
 
 @dataclass(frozen=True)
@@ -96,34 +128,59 @@ class Plan:
     """One image to be made.
 
     path: relative to the data set's folder. findings: severity of what is drawn, by task. labels: by task, 1, 0, -1;
-    none where it is not mentioned.
+    none where it is not mentioned. onto: the record of the X-ray that findings are drawn onto.
     """
 
     path: str
     split: str
     shot: picture.Shot
     labels: dict[str, int]
+    onto: dict | None = None
 
     @property
     def id(self) -> str:
         return id_of_path(self.path)
 
 
-def prevalences(shares: Iterable[tuple[str | None, float]]) -> dict[str, float]:
-    """By task, from pairs of a task, None for all of the study's ten, and a share; later ones override.
+def prevalences(shares: Iterable[tuple[str | None, float]], drawn: Sequence[str] = tasks.STUDY) -> dict[str, float]:
+    """By task, from pairs of a task, None for all that are drawn, and a share; later ones override.
 
     Raises InputError for a task that is not drawn.
     """
     found: dict[str, float] = {}
     for task, share in shares:
-        if task is not None and tasks.canonical(task) not in tasks.STUDY:
-            raise InputError(f"--prevalence {task}: not drawn; there are {', '.join(tasks.STUDY)}")
-        found |= dict.fromkeys(tasks.STUDY if task is None else [tasks.canonical(task)], share)
+        if task is not None and tasks.canonical(task) not in drawn:
+            raise InputError(
+                f"--prevalence {task}: not drawn{' there' * (drawn is ONTO)}; there are {', '.join(drawn)}"
+            )
+        found |= dict.fromkeys(drawn if task is None else [tasks.canonical(task)], share)
+    return found
+
+
+def xrays_of(items: Iterable[Located | Failure], where: str) -> list[dict]:
+    """The records of X-rays to draw onto: of frontal ones; lateral ones are left out, with a warning.
+
+    Raises InputError where a record cannot be used, or none is left.
+    """
+    found, lateral = [], 0
+    for item in items:
+        if isinstance(item, Failure):
+            raise InputError(f"{item.where}: {item.reason}")
+        lateral += item.record.get("view") == "lateral"
+        if item.record.get("view") != "lateral":
+            found.append(item.record)
+    if lateral:
+        log.warning("%s: %d lateral X-rays left out", where, lateral)
+    if not found:
+        raise InputError(f"{where}: no frontal X-rays")
     return found
 
 
 def plan(settings: PhantomSettings) -> Iterator[Plan]:
     """The images in order."""
+    if settings.onto:
+        yield from (_copy(number, settings) for number in range(settings.count))
+        return
     made, patient = 0, 0
     while made < settings.count:
         patient += 1
@@ -138,7 +195,7 @@ def check(settings: PhantomSettings, force: bool, resume: bool) -> None:
     if force:
         return
     paths = [image.path for image in plan(settings)]
-    for path in [*_documents(), *paths]:
+    for path in [*_documents(settings), *paths]:
         target = os.path.join(settings.folder, path)
         if os.path.lexists(target):
             if not resume:
@@ -158,9 +215,10 @@ def make(settings: PhantomSettings, jobs: int = 1, force: bool = False, resume: 
     with contextlib.ExitStack() as stack:
         documents = {
             name: kind(stack.enter_context(files.atomic(os.path.join(settings.folder, name), force or resume)))
-            for name, kind in _documents().items()
+            for name, kind in _documents(settings).items()
         }
-        for record, entries in ordered_map(partial(_make, settings, force, resume), plan(settings), jobs):
+        told = replace(settings, onto=settings.onto[:1])  # a process is sent the X-ray of each plan, not all of them
+        for record, entries in ordered_map(partial(_make, told, force, resume), plan(settings), jobs):
             for name, value in entries.items():
                 documents[name].add(record["id"], value)
             yield record
@@ -189,8 +247,28 @@ def _patient(number: int, settings: PhantomSettings) -> Iterator[Plan]:
         for view_number, view in enumerate(views, 1):
             path = f"{split}/patient{number:05d}/study{study}/view{view_number}_{view}.jpg"
             seed = (settings.seed, number, study)
-            shot = picture.Shot(settings.size, body, view, portable, shown, seed, (*seed, view_number))
+            shot = picture.Shot(settings.size or SIZE, body, view, portable, shown, seed, (*seed, view_number))
             yield Plan(path, split, shot, labels)
+
+
+def _copy(number: int, settings: PhantomSettings) -> Plan:
+    """A copy of an X-ray, which come in turn, with findings of its own."""
+    source, turn = settings.onto[number % len(settings.onto)], number // len(settings.onto) + 1
+    rng = np.random.default_rng([settings.seed, number, len(settings.onto)])
+    asked = dict(settings.prevalence) or dict.fromkeys(ONTO, _SHARE_ONTO)
+    shares = dict.fromkeys(tasks.STUDY, 0.0) | asked
+    findings = _findings({}, {}, rng, shares)
+    shown = {task: (severity - 1) / 2 if settings.hard else severity for task, severity in findings.items()}
+    wider = [task for task, narrower in _NARROWER.items() if not shown.keys().isdisjoint(narrower)]
+    labels = dict(source.get("labels", {})) | dict.fromkeys([*shown, *wider], 1)
+    if shown:
+        labels["No Finding"] = 0
+    path = f"{SPLITS[0]}/{source['id']}_drawn{turn}.jpg"
+    records.check_id(id_of_path(path))
+    seed = (settings.seed, number, turn)
+    size = settings.size or images.measure(source["image"]).size
+    shot = picture.Shot(size, Body.draw(rng), "frontal", False, shown, seed, (*seed, 1))
+    return Plan(path, SPLITS[0], shot, {t: labels[t] for t in tasks.study_order(labels)}, source)
 
 
 def _findings(
@@ -238,31 +316,41 @@ def _make(settings: PhantomSettings, force: bool, resume: bool, image: Plan) -> 
     target = os.path.join(settings.folder, image.path)
     comment = _comment(image.path, settings)
     done = resume and _comment_of(target) == comment
-    if not done or image.split in OUTLINED:
+    if not done or image.split in settings.outlined:
         laid_out = picture.lay_out(image.shot)
     if not done:
+        pixels = laid_out.over(_xray(image)) if image.onto else laid_out.pixels()
         files.make_folder(os.path.dirname(target))
         try:
             with files.atomic(target, force) as stream:
-                Image.fromarray(laid_out.pixels()).save(stream, "JPEG", quality=QUALITY, comment=comment)
+                Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY, comment=comment)
         except InputError:
             if not resume or _comment_of(target) != comment:  # else a run beside this one has made it meanwhile
                 raise
     record = {
         "id": image.id,
         "image": target,
-        "size": list(settings.size),
+        "size": list(image.shot.size),
         "labels": image.labels,
-        "patient": image.path.split("/")[1],
+        "patient": records.patient(image.onto) if image.onto else image.path.split("/")[1],
         "view": image.shot.view,
         "split": image.split,
     }
     entries: dict[str, object] = {f"{image.split}.csv": _row(image)}
-    if image.split in OUTLINED:
-        for reader, reading in zip(READERS, _readings(image, laid_out)):
+    if image.split in settings.outlined:
+        for reader, reading in zip(settings.readers, _readings(image, laid_out)):
             for kind, value in zip(KINDS, reading):
                 entries[_document(reader, kind, image.split)] = value
     return record, entries
+
+
+def _xray(image: Plan) -> np.ndarray:
+    """The X-ray that findings are drawn onto, uint8 of the shot's size. Raises InputError."""
+    assert image.onto is not None
+    found = images.read(image.onto["image"])
+    if found.shape == image.shot.size:
+        return found
+    return np.asarray(Image.fromarray(found).resize(image.shot.size[::-1], Image.Resampling.BILINEAR))
 
 
 def _readings(image: Plan, laid_out: picture.Picture) -> list[tuple[dict, dict, dict]]:
@@ -293,8 +381,16 @@ def _widened(found: dict[str, list]) -> dict[str, list]:
 def _row(image: Plan) -> str:
     body, frontal = image.shot.body, image.shot.view == "frontal"
     side = ("AP" if image.shot.portable else "PA") if frontal else ""
+    who = [body.sex, str(body.age)]
+    if image.onto:
+        *who, side = (str(image.onto.get(key, "")) for key in ("sex", "age", "projection"))
     marks = [f"{image.labels[task]:.1f}" if task in image.labels else "" for task in tasks.CHEXPERT]
-    return ",".join([image.path, body.sex, str(body.age), image.shot.view.capitalize(), side, *marks])
+    return ",".join(map(_cell, [image.path, *who, image.shot.view.capitalize(), side, *marks]))
+
+
+def _cell(text: str) -> str:
+    """A cell of a CSV, quoted where it must be."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"') else text
 
 
 class _Csv:
@@ -307,7 +403,7 @@ class _Csv:
         self.add("", ",".join(columns))
 
     def add(self, _identifier: str, row: object) -> None:
-        self._stream.write(f"{row}\n".encode("ascii"))
+        self._stream.write(os.fsencode(f"{row}\n"))
 
     def finish(self) -> None:
         pass
@@ -328,10 +424,11 @@ class _Json:
         self._stream.write(b"{}\n" if self._before == "{" else b"}\n")
 
 
-def _documents() -> dict[str, type[_Csv] | type[_Json]]:
+def _documents(settings: PhantomSettings) -> dict[str, type[_Csv] | type[_Json]]:
     """What is written beside the images."""
-    names = {f"{split}.csv": _Csv for split in SPLITS}
-    return names | {_document(r, kind, split): _Json for r in READERS for kind in KINDS for split in OUTLINED}
+    names = {f"{split}.csv": _Csv for split in settings.splits}
+    outlined = ((r, kind, split) for r in settings.readers for kind in KINDS for split in settings.outlined)
+    return names | {_document(*of): _Json for of in outlined}
 
 
 def _document(reader: str, kind: str, split: str) -> str:
@@ -340,9 +437,9 @@ def _document(reader: str, kind: str, split: str) -> str:
 
 def _comment(path: str, settings: PhantomSettings) -> str:
     """What an image says of itself: that it shows nobody, and how it was made."""
-    height, width = settings.size
-    options = f"--seed {settings.seed} --size {height} {width}{settings.doses}"
-    return f"made up by chex-phantom {__version__} {options}: {id_of_path(path)}"
+    size = " --size {} {}".format(*settings.size) if settings.size else ""
+    made = f"made up by chex-phantom {__version__} --seed {settings.seed}{size}{settings.doses}: {id_of_path(path)}"
+    return made.encode("ascii", "backslashreplace").decode()
 
 
 def _comment_of(path: str) -> str:

@@ -331,3 +331,79 @@ def test_an_image_says_how_it_was_dosed_and_another_dose_is_another_data_set(cli
 def test_a_share_that_is_none_is_refused(cli, tmp_path):
     for share in ("2", "Edema=x", "nan"):
         assert cli("chex-phantom", "-o", tmp_path / "a", "--prevalence", share).code == 2
+
+
+def xrays(folder: Path) -> Path:
+    """Records of five X-rays: two of one patient, flat; a ramp; one without a number; and a lateral one."""
+    found = []
+    for name, pixels in {
+        "patient00007_study1_view1_frontal": np.full((120, 96), 60, np.uint8),
+        "patient00007_study2_view1_frontal": np.full((120, 96), 200, np.uint8),
+        "patient00009_study1_view1_frontal": np.tile(np.arange(0, 240, 2, dtype=np.uint8), (110, 1)),
+        "00012, a": np.full((96, 96), 100, np.uint8),
+        "patient00010_study1_view2_lateral": np.full((96, 96), 100, np.uint8),
+    }.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        record = {"id": name, "image": str(folder / f"{name}.png"), "labels": {"No Finding": 1, "Edema": 0}}
+        found.append(record | {"view": name[-7:] if name[0] == "p" else "frontal", "sex": "Female", "age": 50})
+    (folder / "xrays.jsonl").write_text("".join(json.dumps(record) + "\n" for record in found))
+    return folder / "xrays.jsonl"
+
+
+def test_findings_are_drawn_onto_somebodys_xrays(cli, tmp_path):
+    """A copy is its X-ray but where something was drawn, there it is brighter, and the outline says where."""
+    source = xrays(tmp_path)
+    made = cli(
+        "chex-phantom", "-o", tmp_path / "d", "--onto", source, "--count", 8, "--prevalence", "Consolidation=1", "-j", 2
+    )
+    assert made.code == 0 and made.err.strip().endswith("xrays.jsonl: 1 lateral X-rays left out")
+    records, truth = lines(made.out), document(tmp_path / "d", "gt_annotations_train.json")
+    assert [r["id"] for r in records[3:5]] == ["train_00012, a_drawn1", "patient00007_study1_view1_frontal_drawn2"]
+    assert [r["patient"] for r in records[2:5]] == ["patient00009", "00012, a", "patient00007"]
+    assert len({(tmp_path / "d" / r["image"]).read_bytes() for r in records}) == 8
+    for record in records:
+        assert record["labels"] == {"Airspace Opacity": 1, "Edema": 0, "Consolidation": 1, "No Finding": 0}
+        with Image.open(record["image"]) as image:
+            drawn = np.asarray(image, int)
+        plain = record["id"].removeprefix("train_").rpartition("_drawn")[0]
+        change = drawn - np.asarray(Image.open(tmp_path / f"{plain}.png"), int)
+        inside = Mask.from_polygons(drawn.shape, truth[record["id"]]["Consolidation"]).to_array().astype(bool)
+        assert 0.01 < inside.mean() < 0.25 and record["size"] == list(drawn.shape)
+        assert change[inside].mean() > 8 and abs(change[~inside]).mean() < 0.15 * change[inside].mean()
+    with (tmp_path / "d/train.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [id_of_path(row["Path"]) for row in rows] == [r["id"] for r in records]
+    assert (rows[0]["Sex"], rows[0]["Age"], rows[0]["No Finding"], rows[0]["Lung Opacity"]) == (
+        "Female",
+        "50",
+        "0.0",
+        "1.0",
+    )
+
+
+def test_what_is_drawn_onto_xrays_is_the_same_whatever_its_jobs_and_resumed(cli, tmp_path, monkeypatch):
+    source = xrays(tmp_path)
+    folders = []
+    for jobs in (1, 2):
+        (tmp_path / str(jobs)).mkdir()
+        monkeypatch.chdir(tmp_path / str(jobs))
+        assert cli("chex-phantom", "-o", "d", "--onto", source, "-j", jobs, "-q").code == 0
+        folders.append(contents(Path("d")))
+    assert folders[0] == folders[1] and sum(name.endswith(".jpg") for name in folders[0]) == 4
+    next(Path("d").rglob("*drawn1.jpg")).unlink()
+    assert cli("chex-phantom", "-o", "d", "--onto", source, "--resume", "-q").code == 0
+    assert contents(Path("d")) == folders[0]
+
+
+def test_what_cannot_be_drawn_onto_xrays_is_one_line(cli, tmp_path):
+    source = xrays(tmp_path)
+    for options, code, words in (
+        (["--onto", tmp_path / "none.csv"], 1, "none.csv: No such file"),
+        (["--onto", source, "--prevalence", "Cardiomegaly=1"], 1, "not drawn there; there are Lung Lesion, Airspace"),
+        (["--onto", source, "--views", "lateral"], 2, "--views is of made-up bodies"),
+    ):
+        result = cli("chex-phantom", "-o", tmp_path / "d", *options)
+        assert result.code == code and words in result.err and "Traceback" not in result.err
+    (tmp_path / "00012, a.png").write_bytes(b"none")
+    broken = cli("chex-phantom", "-o", tmp_path / "d", "--onto", source)
+    assert broken.code == 1 and "00012, a.png: " in broken.err and "Traceback" not in broken.err

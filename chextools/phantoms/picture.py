@@ -13,6 +13,7 @@ from chextools.phantoms.scene import Body, Changes, Scene
 
 _VIEWS = {"frontal": frontal, "lateral": lateral}
 _MARKER = {"frontal": (0.40, -0.42), "lateral": (-0.42, -0.38)}
+_CONTRAST = (0.35, 1.0)  # of a sign on somebody's X-ray, whose response is not known, to one on a made-up one
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ class Picture:
         total = _VIEWS[self.shot.view].attenuation(self.scene)
         exposure.mark(self.canvas, total, _MARKER[self.shot.view])
         return exposure.develop(self.canvas, total, self.exposure, rng)
+
+    def over(self, xray: np.ndarray) -> np.ndarray:
+        """An X-ray of the shot's size, uint8 [h, w], on which the signs' densities are laid, like it.
+
+        What of the film was still dark where a sign is, (1 - brightness), is lessened as rays would be. The signs lie
+        where a body of usual build has its lungs.
+        """
+        rng = np.random.default_rng([*self.shot.view_seed, 1])
+        dense = self.exposure.placed(self.canvas, self.scene.dense) * np.float32(rng.uniform(*_CONTRAST))
+        return (255.5 - (255 - xray.astype(np.float32)) * np.exp(-dense)).astype(np.uint8)
 
 
 def lay_out(shot: Shot) -> Picture:
