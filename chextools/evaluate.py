@@ -19,6 +19,7 @@ from chextools.evaluation import localisation, looking
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.inputs import read_all, read_some
 from chextools.inputs.truth import read_truth
+from chextools.metrics.catalogue import LOCALISATION
 from chextools.plumbing.parallel import default_jobs
 from chextools.records.records import Failure
 from chextools.records.tally import Tally
@@ -53,9 +54,19 @@ def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: Binar
     first, items = read_some(inputs, stdin)
     say_misspelled({*first.get("masks", ()), *first.get("points", ())}, truth.tasks, "the first prediction")
     settings = replace(settings, metrics=looking.metrics_for(first, settings.metrics), tasks=tuple(chosen))
+    settings = replace(settings, spacing=_unit(settings, first, truth.records.get(first["id"])))
     measured = looking.measure(items, truth, settings, settings.jobs or default_jobs())
     rows = (record["row"] for record in tally.passing(tally.progress(measured, "CXRs")))
     return localisation.evaluation_of(localisation.gathered(rows, truth, settings), truth, settings, tally.skipped)
+
+
+def _unit(settings: EvaluationSettings, first: dict, truth: dict | None) -> float | str:
+    """What distances are measured in: if nobody says, mm where the first record knows its pixels' size."""
+    if not any("spacing" in LOCALISATION[name].options for name in settings.metrics):
+        return looking.PIXELS
+    if settings.spacing is not None:
+        return settings.spacing
+    return looking.RECORD if looking.said_spacing(first, truth) else looking.PIXELS
 
 
 def _agreed(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:

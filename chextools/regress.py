@@ -23,7 +23,7 @@ from chextools.errors import InputError
 from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs import inputs
 from chextools.metrics.catalogue import BY_IMAGE, FEATURES
-from chextools.metrics.regression import FEW, joint, scaled, single, spearman
+from chextools.metrics.regression import FEW, FEW_FREEDOM, joint, scaled, single, spearman
 from chextools.plumbing import streams
 from chextools.records import records
 from chextools.records.records import Failure, Located
@@ -290,11 +290,19 @@ def on_features(
             yield shared | {"feature": feature, "model": "single", "n": n} | fit.row(len(FEATURES)) | {"failed": failed}
         n, groups, fits = joint(x, y, [results.patients[row["id"]] for row in rows])
         for feature, fit in zip(FEATURES, fits):
-            start = shared | {"feature": feature, "model": "joint", "n": n, "patients": groups}
+            start = shared | {"feature": feature, "model": "joint", "n": n, "patients": groups, "freedom": fit.freedom}
             row = start | fit.row(len(FEATURES)) | {"failed": failed}
-            if groups < FEW and fit.slope is not None:
-                row["note"] = f"errors by patient, of {groups} only: take the interval for a rough one"
+            if fit.freedom is not None and (groups < FEW or fit.freedom < FEW_FREEDOM):
+                row["note"] = (
+                    f"errors by patient, of {groups}, have {fit.freedom:.1f} degrees of freedom only: "
+                    "take the interval for a rough one"
+                )
             yield row
+        rough = [fit.freedom for fit in fits if fit.freedom is not None]
+        if rough and (groups < FEW or min(rough) < FEW_FREEDOM):
+            span = " to ".join(dict.fromkeys(f"{bound:.1f}" for bound in (min(rough), max(rough))))
+            what = "%s: errors by patient, of %d, have %s degrees of freedom: joint intervals are rough ones"
+            log.warning(what, metric, groups, span)
 
 
 def on_scores(

@@ -16,6 +16,7 @@ from PIL import Image
 from xray_files import RAMP, dicom, png_header
 
 from chextools import prep
+from chextools.masks.mask import Mask
 from chextools.xrays import images, packs
 
 CXRS = DATA / "cxr"
@@ -125,6 +126,33 @@ def test_dicom_tells_patient_and_view(cli, tmp_path):
         ("1.2.5", "B", "PA"),
     ]
     assert records[0]["split"] == records[1]["split"] == prep.split_of("A", (0.5, 0.5), 0)
+
+
+def test_what_dicom_says_of_pixels_is_packed_and_becomes_mm(cli, tmp_path):
+    """From files of 0.2 x 0.1 mm pixels to a distance: eight rows between two dots."""
+    (tmp_path / "in").mkdir()
+    dicom(tmp_path / "in/1.2.3", RAMP, bits=12, PixelSpacing=[0.2, 0.1])
+    (direct,) = lines(cli("chex-prep", tmp_path / "in").out)
+    (packed,) = lines(cli("chex-prep", tmp_path / "in", "--pack", tmp_path / "pack", "--size", "8").out)
+    (again,) = lines(cli("chex-prep", tmp_path / "pack").out)
+    assert direct["spacing"] == packed["spacing"] == again["spacing"] == [0.2, 0.1]
+    dots = [np.zeros((16, 16), bool) for _ in range(2)]
+    dots[0][2, 3] = dots[1][10, 3] = True
+    pred, truth = ({"id": direct["id"], "masks": {"Edema": Mask.from_array(dot).to_rle()}} for dot in dots)
+    (tmp_path / "gt").write_text(json.dumps(truth) + "\n")
+
+    def distance(record, *more):
+        stdin = json.dumps(record | pred).encode()
+        return json.loads(
+            cli("chex-eval", "--truth", tmp_path / "gt", "--metric", "hd95", *more, stdin=stdin).out.splitlines()[0]
+        )
+
+    row = distance(again)
+    assert (row["mean"], row["unit"], row["spacing"]) == (pytest.approx(1.6), "mm", "record")
+    row = distance(again, "--spacing", "px")
+    assert (row["mean"], row["unit"], "spacing" in row) == (8, "px", False)
+    del again["spacing"]
+    assert distance(again)["unit"] == "px"
 
 
 def test_dicom_without_pydicom_is_one_line(tmp_path):

@@ -54,19 +54,19 @@ COLUMNS = (
 
 
 class Spacing(click.ParamType):
-    """A pixel's side in mm, or the word record."""
+    """A pixel's side in mm, or one of the words record and px."""
 
-    name = "MM|record"
+    name = "MM|record|px"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if value == "record":
-            return "record"
+        if value in ("record", "px"):
+            return str(value)
         try:
             side = float(str(value))
         except ValueError:
             side = 0.0
         if not 0 < side < 1e3:
-            self.fail(f"{value!r} is neither a pixel's side in mm nor record.", param, ctx)
+            self.fail(f"{value!r} is neither a pixel's side in mm, nor record or px.", param, ctx)
         return side
 
 
@@ -113,14 +113,14 @@ class Spacing(click.ParamType):
     type=click.FloatRange(min=0),
     default=2.0,
     show_default=True,
-    metavar="PIXELS",
-    help="How far boundaries may be apart that count as one, for nsd.",
+    metavar="DISTANCE",
+    help="How far boundaries may be apart that count as one, for nsd, in the unit of --spacing.",
 )
 @click.option(
     "--spacing",
     type=Spacing(),
-    help="Measure distances, and --nsd-tolerance, in mm: the side of a pixel, or what each record's spacing says. "
-    "[default: in pixels]",
+    help="Measure distances in mm, by the side of a pixel or what each record's spacing says, or in pixels. [default: "
+    "record where the first one has a spacing, as DICOM has, else px]",
 )
 @click.option(
     "--lesion-overlap",

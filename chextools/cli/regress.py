@@ -21,6 +21,7 @@ COLUMNS = (
     "model",
     "n",
     "patients",
+    "freedom",
     "slope",
     "lower",
     "upper",

@@ -83,7 +83,7 @@ def _told(settings: ComparisonSettings, is_paired: bool) -> dict[str, object]:
     """How the sides were paired, and what was asked."""
     if not is_paired:
         return {"paired": "replicate"}
-    return {"paired": settings.resample, "test": "sign-flip", "seed": settings.seed}
+    return {"paired": settings.resample, "seed": settings.seed}
 
 
 def with_tail(row: dict, tail: dict) -> dict:
@@ -96,7 +96,7 @@ def _tell(row: dict, found: Difference, settings: ComparisonSettings) -> None:
     """Put a paired difference into a row in place of what the bootstrap says."""
     decrease, lower, upper = found.decrease
     row |= {"lower": lower, "upper": upper}
-    row |= difference_columns(found, settings)
+    row |= difference_columns(found, settings) | {"test": found.test or None}
     if settings.resample == "patient":
         row["patients"] = found.clusters
     if not np.isneginf(row["pct_decrease"]) and row["ref"]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.evaluation.gathered import Gathered
-from chextools.evaluation.looking import HAS_LOOK, Looked, looked_at, places_of
+from chextools.evaluation.looking import HAS_LOOK, PIXELS, Looked, looked_at, places_of
 from chextools.evaluation.rows import drawn, groups_of, interval_row, over_tasks
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth
@@ -192,7 +192,9 @@ class _Kind:
         told = {"slice": self.settings.slice} if self.of_masks else {}
         told |= {option: getattr(self.settings, option) for option in metric.options}
         if "spacing" in told:
-            told["unit"] = "mm" if told["spacing"] else "px"
+            told["unit"] = PIXELS if told["spacing"] in (None, PIXELS) else "mm"
+            if told["unit"] == PIXELS:
+                del told["spacing"]
         self._tabulate(name, chosen, values, extras, {k: v for k, v in told.items() if v}, result)
         _explain(result.summary[-len(self.names) - 1 :], (truth > 0).sum(axis=0), metric, self.names)
 

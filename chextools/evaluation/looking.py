@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # most evaluations read no heatmaps
     from chextools.heatmaps.heatmaps import Heatmaps
     from chextools.heatmaps.surface import Surface
 
+RECORD, PIXELS = "record", "px"  # units of distances: mm by each record's spacing, and pixels
 AREAS = 5  # what is measured whatever was asked for
 HAS_LOOK = 4  # its last: whether the prediction has a point or heatmap
 _CONE = 33  # nodes of a heatmap's side
@@ -199,17 +200,19 @@ def _measure_mask(
 
 def _spacing_of(record: dict | None, truth: dict | None, settings: EvaluationSettings) -> tuple[float, float]:
     """Height and width of a pixel in the unit of distances. Raises InputError where a record does not say its own."""
-    if settings.spacing is None or record is None:
-        return 1.0, 1.0
     if isinstance(settings.spacing, (int, float)):
         return float(settings.spacing), float(settings.spacing)
-    found = record.get("spacing") or (truth or {}).get("spacing")
-    if not isinstance(found, list) or len(found) != 2:
-        raise InputError('no "spacing", [height, width] of a pixel, to measure in mm by')
-    height, width = (records.number(value, "spacing") for value in found)
-    if not (0 < height < np.inf and 0 < width < np.inf):
-        raise InputError(f'"spacing" is {found}; a pixel has a height and a width')
-    return height, width
+    if settings.spacing != RECORD or record is None:
+        return 1.0, 1.0
+    found = said_spacing(record, truth)
+    if found is None:
+        raise InputError('no "spacing" of its pixels in mm, as others have; --spacing px measures all in pixels')
+    return found[0], found[1]
+
+
+def said_spacing(record: Mapping, truth: Mapping | None) -> list[float] | None:
+    """Height and width of a pixel in mm, as the prediction or its truth says."""
+    return record.get("spacing") or (truth or {}).get("spacing")
 
 
 def _measure_looks(

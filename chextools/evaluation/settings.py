@@ -25,7 +25,7 @@ class EvaluationSettings:
     sign: which evidence of a signed heatmap counts (`signs.SIGNS`); None for what the record or heatmap says.
     tolerance, tolerance_size: of hits, see `pointing.hit`. nsd_tolerance: of boundaries, see `boundaries.nsd`.
     spacing: the side of a pixel in mm, for distances in mm; "record" for each record's own "spacing", [height, width]
-        of a pixel in mm; None for distances in pixels.
+        of a pixel in mm; "px" for distances in pixels; None for "record" where the first record has one, else "px".
     lesion_overlap, lesion_rule: what finds a lesion, see `lesions.lesion_recall`.
     uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".
     missing: what blank labels count as, for metrics of scores: "negative" or "ignore"; None for `tasks.blank_means`.

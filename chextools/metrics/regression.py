@@ -14,20 +14,26 @@ import numpy as np
 from chextools.metrics import bootstrap
 from chextools.metrics.similarity import midranks
 
-FEW = 20  # patients below which errors by patient are themselves uncertain
+FEW = 20  # patients below which errors by patient are themselves uncertain,
+FEW_FREEDOM = 4.0  # and their degrees of freedom, where patients are many but some weigh much
 LEAST = 4  # pairs without which nothing is said: Fisher's interval divides by the root of n - 3
 
+_SINGULAR = 1e-9  # what is left of a coefficient without a group
 _Z = 1.96  # as the study rounds the normal quantile
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A coefficient with its 95% interval and two-sided p; None where undefined, and then why."""
+    """A coefficient with its 95% interval and two-sided p; None where undefined, and then why.
+
+    freedom: the degrees of freedom of Student's t.
+    """
 
     slope: float | None = None
     lower: float | None = None
     upper: float | None = None
     p: float | None = None
+    freedom: float | None = None
     reason: str = ""
 
     def row(self, tests: int) -> dict:
@@ -76,10 +82,11 @@ def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float | None, ...]:
 def joint(x: np.ndarray, y: np.ndarray, patients: Sequence[str]) -> tuple[int, int, list[Fit]]:
     """(n, patients, fits) of least squares of y on all columns of x [n, K] at once, all standardised.
 
-    Errors are robust to anything that the rows of a patient share: the jackknife over patients, (G - 1) / G times the
-    squared changes of the coefficients as each is left out, and a t distribution with G - 1 degrees of freedom
-    (MacKinnon, Nielsen and Webb 2023, CV3). With few patients, or unequal ones, it keeps its level, where the usual
-    sandwich rejects twice to three times too often (tests/metrics/test_levels.py). A constant column is left out.
+    Errors are robust to anything that the rows of a patient share: the sandwich whose residuals are corrected for the
+    leverage of their patient (CR2), with the degrees of freedom that it has if rows are independent (Bell and McCaffrey
+    2002; Pustejovsky and Tipton 2018). With few patients, or some that weigh much, these are far fewer than patients,
+    and the test keeps its level where others reject too often (tests/metrics/test_levels.py). A constant column is left
+    out.
     """
     defined = ~np.isnan(x).any(axis=1) & ~np.isnan(y)
     x, y = x[defined], y[defined]
@@ -104,30 +111,46 @@ def joint(x: np.ndarray, y: np.ndarray, patients: Sequence[str]) -> tuple[int, i
     if reason:
         return n, groups, [Fit(reason="the feature is constant" if c and n else reason) for c in constant]
     outcome = (y - y.mean()) / y.std(ddof=1)
-    beta, without = _jackknifed(design, outcome, number, groups)
-    if without is None:
+    found = _clustered(design, outcome, number, groups)
+    if found is None:
         return n, groups, [Fit(reason="without one of the patients the features determine each other")] * columns
-    errors = np.sqrt((groups - 1) / groups * ((without - beta) ** 2).sum(axis=0))
     fits = [Fit(reason="the feature is constant")] * columns
-    for k, slope, error in zip(used, beta[1:], errors[1:]):
-        fits[k] = _tested(slope, error, groups - 1)
+    for k, slope, error, freedom in zip(used, *(each[1:] for each in found)):
+        fits[k] = _tested(slope, error, freedom)
     return n, groups, fits
 
 
-def _jackknifed(
+def _clustered(
     design: np.ndarray, outcome: np.ndarray, number: np.ndarray, groups: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Coefficients [T] of all rows, and [groups, T] without each group; None where one of these has none."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Coefficients, their errors and degrees of freedom, [T] each; None where without a group there are none.
+
+    A group's residuals e_g count as X_g' (I - H_g)^(-1/2) e_g, H_g being its block of the hat matrix. With the Cholesky
+    factor C of A = (X'X)^-1 that is (I - C' S_g C)^(-1/2) of T x T between C and C', where S_g is X_g' X_g.
+    """
     terms = design.shape[1]
-    products = (design[:, :, None] * np.column_stack([design, outcome])[:, None, :]).reshape(len(design), -1)
-    by_group = np.stack([np.bincount(number, column, groups) for column in products.T], axis=1)
-    by_group = by_group.reshape(groups, terms, terms + 1)
-    total = by_group.sum(axis=0)
-    left = total - by_group
-    if (np.linalg.matrix_rank(left[:, :, :terms], hermitian=True) < terms).any():
-        return np.empty(terms), None
-    without = np.linalg.solve(left[:, :, :terms], left[:, :, terms:])[:, :, 0]
-    return np.linalg.solve(total[:, :terms], total[:, terms]), without
+
+    def by_group(columns: np.ndarray) -> np.ndarray:
+        return np.stack([np.bincount(number, column, groups) for column in columns.T], axis=1)
+
+    squares = by_group((design[:, :, None] * design[:, None, :]).reshape(len(design), -1)).reshape(-1, terms, terms)
+    bread = np.linalg.inv(squares.sum(axis=0))
+    factor = np.linalg.cholesky(bread)
+    values, vectors = np.linalg.eigh(np.eye(terms) - factor.T @ squares @ factor)
+    if values.min() < _SINGULAR:
+        return None
+    beta = bread @ design.T @ outcome
+    scores = by_group(design * (outcome - design @ beta)[:, None])
+    corrected = factor @ (vectors / np.sqrt(values)[:, None, :]) @ vectors.transpose(0, 2, 1) @ factor.T
+    errors = np.sqrt(np.square(np.einsum("gtk,gt->gk", corrected, scores)).sum(axis=0))
+    # For each coefficient, the variance is a sum of squares whose expected products are those of this matrix of groups:
+    # own on its diagonal, less q A q'. Its trace squared over the sum of its squares are the degrees of freedom.
+    q = squares @ corrected  # [groups, T, T], the last being the coefficient
+    own = np.einsum("gtk,gtk->gk", q, corrected)
+    shared = np.einsum("gtk,tu,guk->gk", q, bread, q)
+    outer = np.einsum("tu,guk,gvk->ktv", bread, q, q)
+    total = np.square(own).sum(axis=0) - 2 * (own * shared).sum(axis=0) + np.einsum("ktv,kvt->k", outer, outer)
+    return beta, errors, np.square((own - shared).sum(axis=0)) / total
 
 
 def _defined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -139,12 +162,12 @@ def _defined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]
     return x, y, "the feature is constant" if np.ptp(x) == 0 else ""
 
 
-def _tested(slope: float, error: float, freedom: int) -> Fit:
+def _tested(slope: float, error: float, freedom: float) -> Fit:
     from scipy.special import stdtr, stdtrit
 
     half = float(stdtrit(freedom, 0.975)) * error
     p = 2 * float(stdtr(freedom, -abs(slope) / error)) if error else 0.0
-    return Fit(float(slope), float(slope - half), float(slope + half), p)
+    return Fit(float(slope), float(slope - half), float(slope + half), p, float(freedom))
 
 
 def scaled(x: np.ndarray) -> np.ndarray:

@@ -48,6 +48,7 @@ class Record(TypedDict, total=False):
     sex: str
     age: int | str
     projection: str
+    spacing: list[float]  # [height, width] of a pixel of the original image in mm
     # of chex-predict and chex-cam
     logits: dict[str, float | None]  # by task
     flags: dict[str, str]  # by task: "flat"
@@ -171,6 +172,13 @@ def _size(value: Any, key: str) -> list[int]:
     return list(check_size(value, f'"{key}"'))
 
 
+def _spacing(value: Any, key: str) -> list[float]:
+    sides = [number(side, key) for side in value] if isinstance(value, list) else []
+    if len(sides) != 2 or not all(0 < side < math.inf for side in sides):
+        raise InputError(f'"{key}" is {quoted(value)}, not [height, width] of a pixel in mm')
+    return sides
+
+
 def _texts(value: object, key: str) -> dict[str, str]:
     found = by_task(value, key)
     for task, said in found.items():
@@ -210,7 +218,7 @@ def _is_coordinate(value: object) -> bool:
 
 _MOST_LETTERS = 1000  # of a task's name
 _FARTHEST = 2**31  # of a point from an image's corner, in pixels
-_OPTIONAL = ("image", "size", "patient", "view", "split", "heatmap", "outlines", "points")
+_OPTIONAL = ("image", "size", "patient", "view", "split", "heatmap", "spacing", "outlines", "points")
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "image": _path,
@@ -219,6 +227,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "patient": _text,
     "scores": _scores,
     "heatmap": _path,
+    "spacing": _spacing,
     "masks": by_task,
     "failed": _texts,
     "flags": _texts,

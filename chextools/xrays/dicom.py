@@ -277,7 +277,21 @@ def _header(data: Dataset) -> Header:
         raise LimitError(f"{size[1]} x {size[0]} of {needed >> 20} MiB needs more memory than is allowed")
     about = {"patient": str(data.get("PatientID", "")).strip(), "sex": _SEX.get(data.get("PatientSex"), "")}
     about["projection"] = str(data.get("ViewPosition", "")).strip()
-    return Header(size, "DICOM", int(data.get("NumberOfFrames") or 1), {k: v for k, v in about.items() if v})
+    known: dict[str, object] = {key: value for key, value in about.items() if value}
+    return Header(size, "DICOM", int(data.get("NumberOfFrames") or 1), known | _spacing(data))
+
+
+def _spacing(data: Dataset) -> dict[str, list[float]]:
+    """The key "spacing", [height, width] of a pixel in mm, where the file says it.
+
+    PixelSpacing is that in the patient where somebody calibrated it, else that at the detector, as ImagerPixelSpacing
+    always is (PS3.3 10.7.1.3): a projection is larger there than the patient. Of a film it is that of the scanner.
+    """
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        sides = [side for side in _numbers(data, name) if side is not None and 0 < side < np.inf]
+        if len(sides) == 2:
+            return {"spacing": sides}
+    return {}
 
 
 def _stored(data: Dataset) -> np.ndarray:

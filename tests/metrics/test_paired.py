@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -19,21 +21,48 @@ def test_many_clusters_are_drawn_and_very_many_are_normal(monkeypatch):
     """The three ways agree where each can be used."""
     random = np.random.default_rng(0)
     contributions = random.normal(0.25, 1, (14, 1))
-    exact = paired.sign_flip(contributions)[0]
+
+    def p(seed: int = 0) -> float:
+        found, tests = paired.sign_flip(contributions, seed)
+        assert tests == [paired.EXACT]
+        return found[0]
+
+    exact = p()
     monkeypatch.setattr(paired, "MOST_EXACT", 10)
-    drawn = paired.sign_flip(contributions)[0]
+    drawn = p()
     assert drawn == pytest.approx(exact, abs=0.01) and drawn != exact
-    assert paired.sign_flip(contributions)[0] == drawn != paired.sign_flip(contributions, seed=1)[0]
+    assert p() == drawn != p(seed=1)
     monkeypatch.setattr(paired, "MOST_DRAWN", 12)
-    assert paired.sign_flip(contributions)[0] == pytest.approx(exact, abs=0.05)
+    assert p() == pytest.approx(exact, abs=0.05)
 
 
-def test_ties_count_a_half_of_hits():
-    """McNemar's test of five discordant pairs that all go one way: 2/32, and half of it."""
-    contributions = np.array([[1.0]] * 5 + [[0.0]] * 5)
-    assert paired.sign_flip(contributions)[0] == 2 / 32
-    assert paired.sign_flip(contributions, is_binary=True)[0] == 1 / 32
-    assert paired.sign_flip(np.zeros((4, 1)), is_binary=True)[0] == 1
+def column(*values: float) -> np.ndarray:
+    return np.array(values)[:, None]
+
+
+def test_where_all_differ_p_is_exact():
+    """Of five that all go one way, 2 of 32; so, too, of hits, though ways tie: of seven with one against, 16 of 128."""
+    assert paired.sign_flip(column(0.1, 0.2, 0.3, 0.4, 0.5)) == ([2 / 32], [paired.EXACT])
+    assert paired.sign_flip(column(*[1.0] * 6, -1), is_binary=True) == ([16 / 128], [paired.EXACT])
+    assert paired.sign_flip(column(0.1, 0.2, 0.3, 0.4, 0.5, np.nan)) == ([2 / 32], [paired.EXACT])  # no value: no tie
+
+
+def test_where_some_agree_ties_count_a_half():
+    """Five that go one way, and one that does not differ: half of 2 of 32."""
+    assert paired.sign_flip(column(0.1, 0.2, 0.3, 0.4, 0.5, 0)) == ([1 / 32], [paired.MID_P])
+    assert paired.sign_flip(column(1.0, 1, 1, 1, 1, 0), is_binary=True) == ([1 / 32], [paired.MID_P])
+    (p,), _ = paired.sign_flip(column(1.0, 1, 1, -1, 0, 0), is_binary=True)
+    assert p == (2 + 8 / 2) / 16  # of 16 ways 2 are further, 8 as far
+
+
+def test_hits_are_mcnemars(monkeypatch):
+    """Its statistic is (b - c) / root of b + c: by hand, of 4 and 0 of 8 CXRs, and 9 and 2 of 30."""
+    for b, c, n in ((4, 0, 8), (9, 2, 30)):
+        found = paired.sign_flip(column(*[1 / n] * b, *[-1 / n] * c, *[0] * (n - b - c)), is_binary=True)
+        assert found == ([pytest.approx(math.erfc((b - c) / math.sqrt(b + c) / math.sqrt(2)))], [paired.MCNEMAR])
+    assert paired.sign_flip(np.zeros((9, 1)), is_binary=True)[0] == 1
+    unequal = column(2.0, 1, 1, -1, 1, 1, 0, 0)  # a patient with two CXRs
+    assert paired.sign_flip(unequal, is_binary=True)[1] == [paired.MID_P]
 
 
 def test_the_average_is_of_tasks_and_flips_whole_clusters():

@@ -38,25 +38,44 @@ def test_spearman_is_scipys_with_fishers_interval(random):
     assert regression.spearman(x, -x) == (-1, -1, -1, 0)
 
 
-def test_joint_is_the_jackknife_over_patients_written_out(random):
+def test_joint_is_cr2_with_its_degrees_of_freedom_written_out(random):
+    """With the whole hat matrix, and square roots of its blocks."""
     x, patients = random.random((40, 4)), np.array([f"p{k}" for k in random.integers(0, 12, 40)])
     y = x @ [1, 0, -2, 0.5] + random.normal(size=40)
     n, groups, fits = regression.joint(x, y, patients)
     z = (x - x.mean(0)) / x.std(0, ddof=1)
     design, outcome = np.column_stack([np.ones(40), z]), (y - y.mean()) / y.std(ddof=1)
 
-    def slopes(rows):
-        return np.linalg.lstsq(design[rows], outcome[rows], rcond=None)[0][1:]
+    bread = np.linalg.inv(design.T @ design)
+    left = np.eye(40) - design @ bread @ design.T
+    slopes = bread @ design.T @ outcome
+    names = sorted(set(patients))
+    assert (n, groups) == (40, len(names))
+    for k, fit in enumerate(fits, start=1):
+        weights = []  # of residuals, one row a patient
+        for name in names:
+            own = np.flatnonzero(patients == name)
+            values, vectors = np.linalg.eigh(left[np.ix_(own, own)])
+            weights.append(np.zeros(40))
+            weights[-1][own] = vectors / np.sqrt(values) @ vectors.T @ design[own] @ bread[:, k]
+        weights = np.array(weights)
+        error = np.sqrt(np.square(weights @ (outcome - design @ slopes)).sum())
+        products = weights @ left @ weights.T
+        freedom = np.trace(products) ** 2 / np.square(products).sum()
+        assert (fit.slope, fit.freedom) == pytest.approx((slopes[k], freedom)) and 1 < freedom < len(names) - 1
+        assert fit.upper - fit.slope == pytest.approx(stats.t.ppf(0.975, freedom) * error)
+        assert fit.p == pytest.approx(2 * stats.t.sf(abs(fit.slope) / error, freedom))
 
-    everybody = slopes(np.ones(40, bool))
-    g = len(set(patients))
-    changes = [slopes(patients != patient) - everybody for patient in set(patients)]
-    errors = np.sqrt((g - 1) / g * np.square(changes).sum(axis=0))
-    assert (n, groups) == (40, g)
-    for fit, slope, error in zip(fits, everybody, errors):
-        assert fit.slope == pytest.approx(slope)
-        assert fit.upper - fit.slope == pytest.approx(stats.t.ppf(0.975, g - 1) * error)
-        assert fit.p == pytest.approx(2 * stats.t.sf(abs(slope) / error, g - 1))
+
+def test_one_row_a_patient_is_hc2(random):
+    """Its errors are those of residuals over the root of 1 - leverage."""
+    x, y = random.random((30, 1)), random.random(30)
+    (fit,) = regression.joint(x, y, [f"p{k}" for k in range(30)])[2]
+    z, outcome = (x[:, 0] - x.mean()) / x.std(ddof=1), (y - y.mean()) / y.std(ddof=1)
+    leverage = 1 / 30 + z**2 / (z**2).sum()
+    residuals = (outcome - fit.slope * z) / np.sqrt(1 - leverage)
+    error = np.sqrt(((z * residuals) ** 2).sum()) / (z**2).sum()
+    assert fit.upper - fit.slope == pytest.approx(stats.t.ppf(0.975, fit.freedom) * error)
 
 
 def test_seeing_a_patient_twice_is_no_news(random):

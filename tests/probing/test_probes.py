@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -222,6 +224,34 @@ def test_imputed_pixels_solve_the_papers_system(share):
         assert torch.equal(each[~mask], image[~mask])
 
 
+def test_road_removes_what_quantus_does(networks, path, model):
+    """Its value is another, the share of images whose class stays: that of our imputed images is the same."""
+    quantus = need_module("quantus")
+    subjects, percentages = [subject_of(seed) for seed in range(4)], [10, 40, 70]
+    grey = np.stack([subject.images[subject.square] for subject in subjects])[:, None].astype(np.float32)
+    stays = {share: [] for share in percentages}
+    for subject, task in zip(subjects, TASKS * 2):
+        image, order = torch.from_numpy(grey[len(stays[10])][0]), order_of(subject.maps[task])
+        for share in percentages:
+            taken = order[: SIZE * SIZE * share // 100].copy()
+            removed = torch.zeros(SIZE * SIZE, dtype=torch.bool)
+            removed[taken] = True
+            ours = road.imputed(image, removed.reshape(1, SIZE, SIZE))
+            theirs = quantus.perturb_func.noisy_linear_imputation(image[None].numpy(), taken, noise=0.0)
+            assert np.allclose(ours, theirs, atol=0.2)  # grey levels of 255, as above
+            scores = model(inference.normalise(ours, MEAN, STD))
+            stays[share].append(scores[0].argmax() == len(stays[share]) % 2)
+    found = quantus.ROAD(percentages=percentages, noise=0.0, normalise=False, disable_warnings=True)(
+        model=OfGrey(path).eval(),
+        x_batch=grey,
+        y_batch=np.array([0, 1] * 2),
+        a_batch=np.stack([subject.maps[task] for subject, task in zip(subjects, TASKS * 2)])[:, None],
+        device="cpu",
+        softmax=False,
+    )
+    assert found == {share: np.mean(kept) for share, kept in stays.items()}
+
+
 def test_road_compares_what_is_removed_first(networks, model):
     subject = subject_of(2)
     values, curves = measured(road.remove_and_debias, subject, networks, ProbeSettings(steps=4, score="logit"))
@@ -250,6 +280,35 @@ def test_faithfulness_is_that_of_a_loop(networks, model):
     for k, task in enumerate(TASKS):
         expected = spearman(np.array(drops)[:, k], np.array(sums)[:, k])
         assert values["faithfulness"][task] == pytest.approx(expected, abs=0.01)  # equal ranks but for rounding
+
+
+def test_faithfulness_is_quantus_for_the_same_patches(networks, path, monkeypatch):
+    """It draws single pixels, and takes Pearson's correlation unless told otherwise."""
+    quantus = need_module("quantus")
+    subject = subject_of(1)
+    settings = ProbeSettings(samples=30, score="logit", baseline="black")
+    values, _ = measured(faithfulness.of_patches, subject, networks, settings)
+    corners = subject.random(0, "patches").integers(0, SIZE - 5 + 1, (30, 2))
+    pixels = np.arange(SIZE * SIZE).reshape(SIZE, SIZE)
+    for k, task in enumerate(TASKS):
+        patches = iter([pixels[y : y + 5, x : x + 5].ravel() for y, x in corners])
+        monkeypatch.setattr(np.random, "choice", lambda *_, patches=patches, **__: next(patches))
+        found = quantus.FaithfulnessCorrelation(
+            nr_runs=30,
+            subset_size=25,
+            perturb_baseline=0.0,
+            similarity_func=quantus.similarity_func.correlation_spearman,
+            normalise=False,
+            abs=False,
+            disable_warnings=True,
+        )(
+            model=OfGrey(path).eval(),
+            x_batch=subject.images[subject.square][None, None].astype(np.float32),
+            y_batch=np.array([k]),
+            a_batch=subject.maps[task][None, None],
+            device="cpu",
+        )
+        assert values["faithfulness"][task] == pytest.approx(found[0], abs=0.01)  # equal ranks but for rounding
 
 
 def test_a_faithful_map_is_found_to_be(networks, model):
@@ -370,8 +429,57 @@ def test_a_map_that_ignores_the_network_does_not_change(path):
     assert set(curves["randomisation"]["Edema"]) == {1.0}
 
 
+def test_randomisation_is_quantus_mprt_for_the_same_weights(path, monkeypatch):
+    """It goes by single layers and draws other weights: with these, of the last layers, the cascade is the same."""
+    quantus = need_module("quantus")
+    from chextools.saliency.network import Network
+
+    networks = networks_of(path, "gradcam")
+    subjects = [subject_of(0, "raw")]
+    original = networks.ensemble.members[0].network.model
+    network = OfGrey(path).eval()
+    for module in network.modules():
+        if hasattr(module, "running_mean"):
+            module.num_batches_tracked = torch.tensor(0)  # which it resets
+    kind, count = quantus.helpers.model.pytorch_model.PyTorchModel, 8
+    whole, blocks = kind.get_random_layer_generator, randomisation.blocks
+    monkeypatch.setattr(kind, "get_random_layer_generator", lambda *a, **b: itertools.islice(whole(*a, **b), count))
+    *_, (_, last) = kind(network, softmax=False).get_random_layer_generator(order="top_down", seed=0)
+    known = original.state_dict()
+    drawn = {name: tensor.clone() for name, tensor in last.network.state_dict().items() if name in known}
+    monkeypatch.setattr(randomisation, "FEWEST", 1000)  # blocks are layers
+    monkeypatch.setattr(randomisation, "blocks", lambda names: blocks(names)[-count:])
+    monkeypatch.setattr(randomisation, "reinitialised", lambda name, *_: drawn[name])
+    ((_, curves),) = randomisation.of_weights(subjects, networks, ProbeSettings())
+    grey = np.stack([subject.images[subject.square] for subject in subjects])
+
+    def explain(model, inputs, targets, **_) -> np.ndarray:
+        """Each value over its share of the pixels, as quantus wants maps of the image's size."""
+        state = {name: tensor.clone() for name, tensor in model.network.state_dict().items() if name in drawn}
+        other = randomisation.replaced(original, state)
+        ensemble = networks.altered([Network(other, None, networks.ensemble.members[0].network.columns)])
+        maps = networks.maps({subjects[0].square: inputs[:, 0]}, ensemble)[:, 1:]
+        return np.kron(maps, np.ones((SIZE // maps.shape[2], SIZE // maps.shape[3]), np.float32))
+
+    monkeypatch.setattr(quantus.helpers.asserts, "assert_attributions", lambda *_, **__: None)  # it refuses flat maps
+
+    def alike(a: np.ndarray, b: np.ndarray, **_) -> np.ndarray:
+        return np.array([quantus.similarity_func.correlation_spearman(*pair) for pair in zip(a, b)])
+
+    scores = quantus.MPRT(alike, "top_down", seed=0, abs=False, normalise=False, disable_warnings=True)(
+        model=network,
+        x_batch=grey[:, None].astype(np.float32),
+        y_batch=np.ones(1, int),
+        a_batch=explain(network, grey[:, None].astype(np.float32), None),
+        explain_func=explain,
+        device="cpu",
+    )
+    expected = [each[0] for layer, each in scores.items() if layer != "original"]
+    assert np.isfinite(expected).sum() > 2
+    assert curves["randomisation"]["Edema"] == pytest.approx(expected, abs=1e-3, nan_ok=True)
+
+
 def test_likeness_is_quantus(path):
-    """quantus' MPRT draws other weights, layer by layer; what it compares maps by is the same."""
     quantus = need_module("quantus")
     a, b = np.random.default_rng(0).random((2, 9, 9))
     assert quantus.similarity_func.correlation_spearman(a.ravel(), b.ravel()) == pytest.approx(spearman(a, b))

@@ -267,6 +267,19 @@ def test_dicom_without_a_window_uses_the_range_of_the_image(tmp_path):
     np.testing.assert_array_equal(images.load(path, 16), images.read(path))
 
 
+def test_dicom_says_how_large_a_pixel_is(tmp_path):
+    """Height, then width, as PixelSpacing has them: that in the patient first, then that at the detector or scanner."""
+
+    def spacing(**said):
+        return images.measure(dicom(tmp_path / "x", RAMP, bits=12, **said)).about.get("spacing")
+
+    patient, detector, scanner = [0.139, 0.168], ["0.15", "0.15"], [0.2, 0.2]
+    assert spacing(PixelSpacing=patient, ImagerPixelSpacing=detector) == patient
+    assert spacing(ImagerPixelSpacing=detector, NominalScannedPixelSpacing=scanner) == [0.15, 0.15]
+    assert spacing(PixelSpacing=None, ImagerPixelSpacing=[0, 0], NominalScannedPixelSpacing=scanner) == scanner
+    assert spacing() is spacing(PixelSpacing=[-1, 0.1]) is spacing(PixelSpacing=0.1) is None
+
+
 def test_monochrome1_is_inverted(tmp_path):
     plain = images.read(dicom(tmp_path / "a", RAMP, bits=12))
     inverted = images.read(dicom(tmp_path / "b", RAMP, "MONOCHROME1", bits=12))
