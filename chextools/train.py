@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from chextools.errors import InputError, MissingExtra
@@ -20,7 +20,7 @@ from chextools.models import architectures
 from chextools.plumbing import streams
 from chextools.plumbing.parallel import default_jobs
 from chextools.plumbing.usercode import is_user_code
-from chextools.training import board, config, labels, own_code
+from chextools.training import board, config, labels, mixing, outlines, own_code
 from chextools.training.data import Data, read_data, settle_labels
 from chextools.training.folder import RunFolder, check_new, is_run
 from chextools.training.ranks import ALONE, Ranks
@@ -37,6 +37,8 @@ class Plan:
     labelling: labels.Labelling
     train: Data
     valid: Data
+    mixed: list[Data]
+    outlines: outlines.Outlines | None
     folder: RunFolder
     jobs: int
     resumed: bool
@@ -58,6 +60,8 @@ class Plan:
                 self.jobs,
                 self.resumed,
                 self.ranks,
+                self.mixed,
+                self.outlines,
             )
             if not self.resumed:
                 self.folder.start(config.recorded(self.options, run.own.hashes()))
@@ -80,18 +84,29 @@ def prepare(options: Mapping, stdin: BinaryIO, ranks: Ranks = ALONE) -> Plan:
         raise InputError(f"--weights imagenet has none for {options['arch']}; a file may")
     if options["loss"] and options["class_weights"] != "none":
         raise InputError("--class-weights is of the loss that comes with chex-train; --loss has its own")
+    for option in ("augment", "compile"):
+        if options["outlines"] and options[option]:
+            raise InputError(f"--outlines cannot be used with --{option}: masks could not follow the images")
     if options["tensorboard"] and not board.available():
         raise MissingExtra("--tensorboard needs tensorboard: pip install 'chextools[tensorboard]'")
     if options["weights"] not in (None, "imagenet"):
         streams.open_regular(options["weights"]).close()
     settings = config.settings(options)
+    mixing.counts(settings.mix, settings.batch_size)
     jobs = options["jobs"] or default_jobs()
-    data, valid = (
-        read_data(image_lists.read_image_lists(sources, stdin, root=options["root"]), named(sources), jobs, ranks)
-        for sources in (options["inputs"], [options["valid"]])
-    )
+
+    def read(sources: Sequence[str], root: str | None = None) -> Data:
+        found = read_data(image_lists.read_image_lists(sources, stdin, root=root), named(sources), jobs, ranks)
+        return replace(found, sources=tuple(sources))
+
+    data, valid = (read(sources, options["root"]) for sources in (options["inputs"], [options["valid"]]))
+    mixed = [read([source]) for source, _ in map(mixing.parse_mix, settings.mix)]
+    labelling = settle_labels(data, valid, settings, mixed)
+    drawn = None
+    if settings.outlines:
+        drawn = outlines.read_outlines(settings.outlines, [data, *mixed], labelling.tasks, settings.size, stdin)
     folder = RunFolder(options["output"], settings.keep, settings.ensemble, ranks.leads)
-    return Plan(options, settings, settle_labels(data, valid, settings), data, valid, folder, jobs, resumed, ranks)
+    return Plan(options, settings, labelling, data, valid, mixed, drawn, folder, jobs, resumed, ranks)
 
 
 def named(sources: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ _STACKED = 60  # columns below which an option's help stands under its name
 DO = "What to do"
 GROUPS = {
     "Input": (
-        "truth truth-size truth-images consensus images checkpoint root null map config valid weights fit "
+        "mix outlines truth truth-size truth-images consensus images checkpoint root null map config valid weights fit "
         "features scores minus human human-run floor-run floor shortcut"
     ).split(),
     DO: [],

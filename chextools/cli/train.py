@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from chextools.cli import base, completion, options
-from chextools.training.words import AMP, CLASS_WEIGHTS, OPTIMISERS, SCHEDULES
+from chextools.training.words import AMP, CLASS_WEIGHTS, DILATE, MIX_LOSS, OPTIMISERS, SCHEDULES
 
 if TYPE_CHECKING:
     from chextools import train
@@ -85,6 +85,20 @@ SHARE = click.FloatRange(0, 1)
 @base.command("chex-train", EXAMPLE)
 @options.inputs("[TRAIN]...")
 @click.option("--valid", metavar="VALID", help="Records or CSV to validate on.")
+@click.option(
+    "--mix",
+    multiple=True,
+    metavar="SET[:SHARE]",
+    help="Take this share of each batch from another set: records, CSV (its paths are in its own folder) or pack; "
+    "may be repeated. [default: as much as of TRAIN]",
+)
+@click.option(
+    "--outlines",
+    multiple=True,
+    metavar="[SET=]FILE",
+    help="Where findings are, in any form that chex-eval takes for truth: positives that are outlined are also taught "
+    "to be seen there; may be repeated. SET, TRAIN or one of --mix, where both have an id.",
+)
 @options.output_folder("the run")
 @options.root()
 @click.option(
@@ -101,6 +115,7 @@ SHARE = click.FloatRange(0, 1)
     metavar="FILE|imagenet",
     help="Begin with these weights; imagenet downloads torchvision's. [default: drawn from the seed]",
 )
+@choice("--dilate", DILATE, "Make the last maps this much finer: strides become dilation, weights fit as they are.")
 @number("--size", click.IntRange(8, 4096), "Side of the images in pixels.", 320)
 @options.tasks()
 @click.option(
@@ -119,12 +134,21 @@ SHARE = click.FloatRange(0, 1)
 )
 @choice("--class-weights", CLASS_WEIGHTS, "Whether a task's positives weigh as much as its negatives.", "none")
 @click.option("--loss", type=Own(), help="Your own loss. [default: cross-entropy]")
+@number("--outline-weight", click.FloatRange(0), "Weight of the share of the map outside outlines in the loss.", 1.0)
 @choice("--optimizer", OwnOr(OPTIMISERS), "Optimiser, or your own.", "adam")
 @number("--lr", POSITIVE, "Learning rate.", 1e-4)
+@number("--trunk-rate", click.FloatRange(0), "Rate of all before the head as a share of --lr; 0 freezes it.", 1.0)
+@number(
+    "--layer-decay",
+    click.FloatRange(0, 1, min_open=True),
+    "Rate of the first layer as a share of the trunk's last.",
+    1.0,
+)
 @number("--weight-decay", click.FloatRange(0), "Weight decay. [default: 0.01 for adamw, else 0]")
 @choice("--schedule", OwnOr(SCHEDULES), "How the rate falls; step: to a tenth after each third.", "cosine")
 @number("--warmup", click.IntRange(0), "Steps in which the rate rises from 0.", 0)
 @number("--batch-size", COUNT, "Images per batch.", 16)
+@choice("--mix-loss", MIX_LOSS, "Whether each label counts the same, or each set as its share of the batch.", "label")
 @number("--accumulate", COUNT, "Batches per step.", 1)
 @number("--clip", POSITIVE, "Greatest norm of the gradient. [default: any]")
 @number("--epochs", click.FloatRange(0, 1e6, min_open=True), "Epochs.", 3.0)
@@ -148,6 +172,9 @@ SHARE = click.FloatRange(0, 1)
 @number("--scale", click.FloatRange(0, 0.9), "Scale images by up to this share.", 0.05)
 @number("--brightness", SHARE, "Change brightness by up to this share of the range.", 0.0)
 @number("--contrast", SHARE, "Change contrast by up to this share.", 0.0)
+@number("--crop", click.FloatRange(0.1, 1), "Crop images to N or more of their side, anywhere, and enlarge.", 1.0)
+@number("--exposure", SHARE, "Change gamma, contrast and brightness as if on another scanner, up to N.", 0.0)
+@number("--border", click.FloatRange(0, 0.45), "Paint over the edges of every other image, up to N of the side.", 0.0)
 @click.option("--flip", is_flag=True, help="Mirror every other image. It puts the heart on the wrong side.")
 @choice("--amp", AMP, "Compute in 16 bits where it is safe; fp16 needs a GPU.")
 @click.option("--channels-last", is_flag=True, help="Lay images out by pixel, often faster on new GPUs.")
@@ -229,8 +256,10 @@ def _options(context: click.Context, inputs: tuple[str, ...]) -> dict:
         if not options[name]:
             raise click.UsageError(f"Missing option {letter}.")
     options["inputs"] = options["inputs"] or list(base.default_inputs(context, inputs))
-    if options["valid"] == "-" and "-" in options["inputs"]:
-        raise click.UsageError("TRAIN and --valid cannot both be stdin")
+    sources = [*options["inputs"], options["valid"], *(text.partition(":")[0] for text in options["mix"])]
+    sources += [text.rpartition("=")[2] for text in options["outlines"]]
+    if sources.count("-") > 1:
+        raise click.UsageError("of TRAIN, --valid, --mix and --outlines only one can be stdin")
     return options
 
 

@@ -20,7 +20,8 @@ _PROBED = 128  # side in pixels of the image that finds where maps are halved
 def dilate(model: nn.Module, stages: int, channels: int = 3) -> None:
     """Keep the side of maps where a network halves it for the last times, `stages` of them; changes it in place.
 
-    Raises InputError for a network that halves its maps less often, or by what is neither convolution nor pool.
+    Raises InputError for a network that halves its maps less often, or by what is no module that is convolution or
+    pool, or that takes images of one size only.
     """
     for stage in range(stages):
         halving, after = _last_halving(model, channels)
@@ -33,6 +34,7 @@ def dilate(model: nn.Module, stages: int, channels: int = 3) -> None:
         for module in halving + after:
             if isinstance(module, nn.Conv2d):
                 _double_reach(module, halving)
+    _run(model, channels)
 
 
 def _last_halving(model: nn.Module, channels: int) -> tuple[list[nn.Module], list[nn.Module]]:
@@ -43,12 +45,9 @@ def _last_halving(model: nn.Module, channels: int) -> tuple[list[nn.Module], lis
         seen.append((module, inputs[0].shape[-1], output.shape[-1]))
 
     hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (nn.Conv2d, *_POOLS))]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, channels, _PROBED, _PROBED))
+        _run(model, channels)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     halved = [before for _, before, after in seen if after * 2 in (before, before + 1, before - 1) and after > 1]
@@ -57,6 +56,17 @@ def _last_halving(model: nn.Module, channels: int) -> tuple[list[nn.Module], lis
     side = min(halved)
     halving = [module for module, before, after in seen if before == side and after < side]
     return halving, [module for module, before, _ in seen if before < side and isinstance(module, nn.Conv2d)]
+
+
+def _run(model: nn.Module, channels: int) -> None:
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, channels, _PROBED, _PROBED))
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        raise InputError(f"the last stages cannot be dilated: {' '.join(str(error).split())}") from None
+    finally:
+        model.train(training)
 
 
 def _keep_side(model: nn.Module, module: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from chextools.errors import InputError
@@ -22,10 +22,11 @@ _SHOWN = 10
 
 @dataclass
 class Data:
-    """Records with labels, checked: all can be used and their images are there."""
+    """Records with labels, checked: all can be used and their images are there. sources: as the user named them."""
 
     records: list[dict]
     where: str
+    sources: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Of ids and labels: tells whether a run goes on with the data it began with."""
@@ -45,7 +46,9 @@ def read_data(items: Iterable[Located | Failure], where: str, jobs: int = 1, ran
         if isinstance(item, Failure):
             failures.append(f"{item.where}: {item.reason}")
         else:
-            found.append({k: item.record[k] for k in ("id", "image", "labels", "patient", "pack") if k in item.record})
+            found.append(
+                {k: item.record[k] for k in ("id", "image", "size", "labels", "patient", "pack") if k in item.record}
+            )
     if failures:
         more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
         of = f"{where}: {len(failures)} of {len(failures) + len(found)} records cannot be used: "
@@ -58,20 +61,39 @@ def read_data(items: Iterable[Located | Failure], where: str, jobs: int = 1, ran
     return Data(found, where)
 
 
-def settle_labels(train: Data, valid: Data, settings: TrainSettings) -> labels.Labelling:
-    """What is to be learned, said on stderr; checked against the settings. Raises InputError."""
+def settle_labels(train: Data, valid: Data, settings: TrainSettings, mixed: Sequence[Data] = ()) -> labels.Labelling:
+    """What is to be learned, said on stderr; checked against the settings. Raises InputError.
+
+    mixed: sets that are trained on beside `train`.
+    """
+    sets = [train, *mixed]
     labelling = labels.choose_labelling(
-        train.records, settings.tasks, settings.uncertain, settings.missing, train.where
+        train.records,
+        settings.tasks,
+        settings.uncertain,
+        settings.missing,
+        ", ".join(data.where for data in sets),
+        [data.records for data in mixed],
     )
-    labels.say(labels.table(train.records, labelling.tasks), labelling, train.where)
+    for data in sets:
+        codes = labels.table(data.records, labelling.tasks)
+        labels.say(labels.without_absent(codes) if mixed else codes, labelling, data.where)
     parse_select(settings.select, labelling.tasks)
-    patients = [{records.patient(record) for record in data.records} for data in (train, valid)]
-    if both := sorted(patients[0] & patients[1]):
+    _say_both("patients", train, valid, records.patient)
+    for data in mixed:  # sets from elsewhere number their patients alike
+        _say_both("images", data, valid, lambda record: record["image"])
+    return labelling
+
+
+def _say_both(what: str, train: Data, valid: Data, of: Callable[[dict], str]) -> None:
+    """That something is in both sets."""
+    seen = [{of(record) for record in data.records} for data in (train, valid)]
+    if both := sorted(seen[0] & seen[1]):
         log.warning(
-            "%d patients are in both %s and %s (%s, ...): the metrics will flatter",
+            "%d %s are in both %s and %s (%s, ...): the metrics will flatter",
             len(both),
+            what,
             train.where,
             valid.where,
             both[0],
         )
-    return labelling

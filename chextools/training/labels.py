@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 POLICIES = ("ignore", "zeros", "ones", "multiclass", "smooth")
 SMOOTH = 0.7
-_BLANK = -2
+_BLANK, _ABSENT = -2, -3  # absent: of a task of which the whole set has no label
 _UNCERTAIN = {"zeros": 0.0, "ones": 1.0, "smooth": SMOOTH, "multiclass": 2.0}
 
 
@@ -58,13 +58,19 @@ def parse_policy(values: Sequence[str], what: str, known: Sequence[str]) -> tupl
 
 
 def choose_labelling(
-    records: Sequence[dict], requested: Sequence[str], uncertain: Sequence[str], missing: Sequence[str], where: str
+    records: Sequence[dict],
+    requested: Sequence[str],
+    uncertain: Sequence[str],
+    missing: Sequence[str],
+    where: str,
+    mixed: Sequence[Sequence[dict]] = (),
 ) -> Labelling:
-    """The tasks that can be learned of these records, with a warning for every other.
+    """The tasks that can be learned of these records, and of those that are mixed in, with a warning for every other.
 
     Raises InputError for a task of `requested` that cannot, or if none is left.
     """
-    available = study_order({task for record in records for task in record.get("labels", ())})
+    sets = [records, *mixed]
+    available = study_order({task for those in sets for record in those for task in record.get("labels", ())})
     names = choose(requested, available, where)
     policy, policies = parse_policy(uncertain, "--uncertain", POLICIES)
     blank, blanks = parse_policy(missing, "--missing", MISSING)
@@ -75,7 +81,7 @@ def choose_labelling(
         {task: policies.get(task, policy or "ignore") for task in names},
         {task: blanks.get(task, blank or blank_means(task)) for task in names},
     )
-    codes = table(records, labelling.tasks)
+    codes = table_of_sets(sets, labelling.tasks)
     left: dict[str, list[str]] = {}
     kept = []
     for k, task in enumerate(names):
@@ -102,6 +108,20 @@ def table(records: Sequence[dict], tasks: Sequence[str]) -> np.ndarray:
     return np.array(rows, np.int8).reshape(len(records), len(tasks))
 
 
+def table_of_sets(sets: Sequence[Sequence[dict]], tasks: Sequence[str]) -> np.ndarray:
+    """The `table` of all sets, one below the other.
+
+    Of several each has -3 for a task of which it has no label at all: nobody looked for it, and blanks mean nothing.
+    """
+    tables = [table(records, tasks) for records in sets]
+    return np.concatenate([without_absent(codes) for codes in tables]) if len(tables) > 1 else tables[0]
+
+
+def without_absent(codes: np.ndarray) -> np.ndarray:
+    """A set's `table`, with -3 for the tasks of which it has no label at all."""
+    return np.where((codes == _BLANK).all(axis=0), np.int8(_ABSENT), codes)
+
+
 def targets(codes: np.ndarray, labelling: Labelling) -> tuple[np.ndarray, np.ndarray]:
     """(target, weight), float32 [n, K], of a `table`. A multiclass target is a class: 0, 1, 2 for uncertain."""
     target = np.where(codes > 0, 1, 0).astype(np.float32)
@@ -125,24 +145,36 @@ def certain(codes: np.ndarray, labelling: Labelling) -> tuple[np.ndarray, np.nda
     return codes == 1, usable
 
 
-def class_weights(codes: np.ndarray, labelling: Labelling) -> np.ndarray:
-    """float32 [K, 3]: what a negative, positive and uncertain label weighs, so that each class weighs the same."""
+def class_weights(codes: np.ndarray, labelling: Labelling, often: np.ndarray | None = None) -> np.ndarray:
+    """float32 [K, 3]: what a negative, positive and uncertain label weighs, so that each class weighs the same.
+
+    often: [n], how often each image is looked at, beside others; None where all are alike.
+    """
     target, weight = targets(codes, labelling)
     result = np.ones((len(labelling.tasks), 3), np.float32)
     for k, multiclass in enumerate(labelling.multiclass):
-        of = target[weight[:, k] > 0, k]
+        used = weight[:, k] > 0
+        of = target[used, k]
+        seen = np.ones(len(of)) if often is None else often[used]
         if multiclass:
-            counts = np.array([(of == c).sum() for c in range(3)])
-            result[k] = np.where(counts > 0, len(of) / ((counts > 0).sum() * np.maximum(counts, 1)), 0)
+            counts = np.array([seen[of == c].sum() for c in range(3)])
+            known = counts > 0
+            result[k] = np.where(known, seen.sum() / (known.sum() * np.where(known, counts, 1)), 0)
         else:
-            share = of.mean()
+            share = of.mean() if often is None else np.average(of, weights=seen)
             result[k] = [1, (1 - share) / share, 1]
     return result
 
 
 def say(codes: np.ndarray, labelling: Labelling, where: str) -> None:
     """What was made of the labels, with counts: one line a task, and the default for blanks in one line."""
+    absent = (codes == _ABSENT).all(axis=0)
+    if absent.any():
+        names = ", ".join(np.array(labelling.tasks)[absent])
+        log.warning("%s: no label at all of %s: its images count for the other tasks only", where, names)
     for k, task in enumerate(labelling.tasks):
+        if absent[k]:
+            continue
         positive, negative, uncertain, blank = ((codes[:, k] == code).sum() for code in (1, 0, -1, _BLANK))
         log.info(
             "%s: %s: %d positive, %d negative, %d uncertain (%s), %d blank (%s)",
@@ -165,7 +197,7 @@ def say(codes: np.ndarray, labelling: Labelling, where: str) -> None:
 
 
 def _unlearnable(codes: np.ndarray, labelling: Labelling, task: str) -> str:
-    if (codes == _BLANK).all():
+    if (codes <= _BLANK).all():
         return "no label at all"
     one = Labelling((task,), labelling.policy, labelling.missing)
     target, weight = targets(codes[:, None], one)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def make(
-    name: str, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float | None
-) -> torch.optim.Optimizer:
-    """The optimiser, with PyTorch's settings, SGD with momentum 0.9. AdamW decays by 0.01 unless told otherwise."""
+def make(name: str, groups: list[dict], lr: float, weight_decay: float | None) -> torch.optim.Optimizer:
+    """The optimiser of groups of parameters (`training.rates`), with PyTorch's settings, SGD with momentum 0.9.
+
+    AdamW decays by 0.01 unless told otherwise.
+    """
     import torch
 
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
     if weight_decay is None:
         weight_decay = 0.01 if name == "adamw" else 0.0
@@ -25,9 +25,9 @@ def make(
     if name == "sgd":
         options["momentum"] = 0.9
     try:
-        return kind(parameters, fused=True, **options)
+        return kind(groups, fused=True, **options)
     except (RuntimeError, TypeError):  # an older torch, or a device for which there is no fused one
-        return kind(parameters, **options)
+        return kind(groups, **options)
 
 
 def rate(schedule: str, step: int, steps: int, warmup: int) -> float:

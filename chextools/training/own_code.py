@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,10 +82,11 @@ def build(code: UserCode, outputs: int) -> torch.nn.Module:
     return module.float()
 
 
-def make_optimizer(code: UserCode, parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+def make_optimizer(code: UserCode, groups: list[dict], lr: float) -> torch.optim.Optimizer:
+    """The user's optimiser of all parameters; of groups with rates of their own where there are several."""
     import torch
 
-    found = code.call([parameter for parameter in parameters if parameter.requires_grad], lr)
+    found = code.call(groups if len(groups) > 1 else groups[0]["params"], lr)
     if not isinstance(found, torch.optim.Optimizer):
         raise InputError(f"{code.path}: {code.name} gives a {type(found).__name__}, not a torch.optim.Optimizer")
     return found
@@ -170,7 +171,7 @@ def try_on_zeros(
             value = output.float().sum()
         value.backward()
         if code := own.get("optimizer"):
-            made = make_optimizer(code, trial.parameters(), lr)
+            made = make_optimizer(code, [{"params": [p for p in trial.parameters() if p.requires_grad]}], lr)
             try:
                 made.step()
             except Exception as error:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from chextools.xrays import images, packs
 CACHE_BYTES = 2**30
 _SHOWN = 10
 _AT_ONCE = 256  # images that a thread looks at before it asks for more
+
+
+class Source(Protocol):
+    """What gives images by rows."""
+
+    def take(self, rows: np.ndarray) -> np.ndarray: ...
 
 
 class Images:
@@ -85,10 +92,11 @@ class Order:
     """Which images each step takes: every epoch all of them, in an order of its own; a function of the seed alone.
 
     A step that reaches the end of an epoch goes on with the next, so that all have the same number of images.
+    number: of the set, whose order then differs from that of others of its size.
     """
 
-    def __init__(self, n: int, per_step: int, seed: int):
-        self.n, self.per_step, self.seed = n, per_step, seed
+    def __init__(self, n: int, per_step: int, seed: int, number: int = 0):
+        self.n, self.per_step, self.seed, self.number = n, per_step, seed, number
         self._epoch = (-1, np.zeros(0, np.int64))
 
     def rows(self, step: int) -> np.ndarray:
@@ -104,7 +112,8 @@ class Order:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n))
+            key = [self.seed, epoch, self.number] if self.number else [self.seed, epoch]
+            self._epoch = (epoch, np.random.default_rng(key).permutation(self.n))
         return self._epoch[1]
 
 
@@ -115,7 +124,7 @@ class Ahead:
     """
 
     def __init__(
-        self, images: Images, rows: Iterable[np.ndarray], jobs: int, share: Callable[[np.ndarray], np.ndarray]
+        self, images: Source, rows: Iterable[np.ndarray], jobs: int, share: Callable[[np.ndarray], np.ndarray]
     ):
         self.images, self.rows, self.jobs, self.share = images, rows, jobs, share
         self.waited = 0.0

@@ -8,23 +8,27 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from chextools.errors import InputError
 from chextools.models import inference
 from chextools.records import records
-from chextools.training import labels
+from chextools.training import labels, mixing
 from chextools.training.data import Data
 from chextools.training.folder import RunFolder, better
 from chextools.training.learner import Learner
+from chextools.training.outlines import Outlines
 from chextools.training.own_code import OwnCode
-from chextools.training.pixels import Ahead, Images, Order
+from chextools.training.pixels import Ahead, Images
 from chextools.training.ranks import ALONE, Ranks
 from chextools.training.settings import TrainSettings, parse_select
 from chextools.training.validation import Validation, mean_of
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +52,13 @@ class Run:
         jobs: int = 1,
         resume: bool = False,
         ranks: Ranks = ALONE,
+        mixed: Sequence[Data] = (),
+        outlines: Outlines | None = None,
     ):
         """Raises InputError for whatever can be known before the first step.
 
         folder: where the run lives; with `resume` its state, if it has one, is taken up. ranks: the processes that
-        share the run, who meet here.
+        share the run, who meet here. mixed: the sets of settings.mix. outlines: of all sets.
         """
         import torch
 
@@ -79,18 +85,24 @@ class Run:
         limit = settings.limit_batches
         self.train = train
         self.valid = Data(valid.records[: limit and limit * settings.batch_size], valid.where)
-        self.digest = f"{train.digest()} {self.valid.digest()}"
-        self.images = Images(train.records, settings.size)
-        per_step = settings.batch_size * settings.accumulate
-        self.order = Order(len(train.records), per_step, settings.seed)
-        steps = settings.steps or math.ceil(settings.epochs * len(train.records) / per_step)
+        sets = [train, *mixed]
+        told = [data.digest() for data in [*sets, self.valid]]
+        self.digest = " ".join([*told, outlines.digest()] if outlines else told)
+        images = [Images(data.records, settings.size) for data in sets]
+        self.images = mixing.ImagesOfSets(images) if mixed else images[0]
+        self.counts, sizes = mixing.counts(settings.mix, settings.batch_size), [len(data.records) for data in sets]
+        self.order = mixing.Mixture(sizes, self.counts, settings.accumulate, settings.seed)
+        steps = settings.steps or math.ceil(settings.epochs * sizes[0] / (self.counts[0] * settings.accumulate))
         self.steps = min(steps, limit or steps)
+        for data, count in zip(sets, self.counts) if mixed else ():
+            log.warning("%s: %d of the %d images of each batch", data.where, count, settings.batch_size)
 
-        codes = labels.table(train.records, labelling.tasks)
+        codes = labels.table_of_sets([data.records for data in sets], labelling.tasks)
         self.labels = tuple(map(torch.from_numpy, labels.targets(codes, labelling)))
-        self.validation = Validation(self.valid, labelling, settings.size, jobs)
+        self.validation = Validation(self.valid, labelling, settings.size, jobs, bool(mixed))
+        often = np.repeat(np.array(self.counts) / sizes, sizes) if mixed else None
         balanced = settings.class_weights == "balanced"
-        importance = labels.class_weights(codes, labelling) if balanced else np.ones((len(labelling.tasks), 3))
+        importance = labels.class_weights(codes, labelling, often) if balanced else np.ones((len(labelling.tasks), 3))
 
         self.step, self.rows, self.ranked, self.stale, self.finished = 0, [], [], 0, False
         self.failure: InputError | None = None  # of this process
@@ -106,13 +118,8 @@ class Run:
             return
         importance = importance.astype(np.float32)
         own = self.own
-        self.learner = Learner(settings, labelling, own, self.device, ranks, importance, self.steps, state)
-        log.info(
-            "%d steps of %d images, %.2f epochs",
-            self.steps,
-            self.order.per_step,
-            self.steps * self.order.per_step / self.order.n,
-        )
+        self.learner = Learner(settings, labelling, own, self.device, ranks, importance, self.steps, state, outlines)
+        log.info("%d steps of %d images, %.2f epochs", self.steps, self.order.per_step, self.order.epochs(self.steps))
         if state is not None:
             self.step, self.stale, self.rows = state["step"], state["stale"], state["rows"]
             self.ranked = folder.prune(state["ranked"])
@@ -159,7 +166,7 @@ class Run:
             if self.step > begun and stop():
                 return self._stopped()
             self._check_whole()
-            self.learner.learn(self.step, *batch, self.labels)
+            self.learner.learn(self.step, *batch, self._labels(batch[0]))
             self.step += 1
             clock.images += self.order.per_step
             if self.step % _CHECK_EVERY == 0:
@@ -186,6 +193,13 @@ class Run:
             if self.ranks.count == 1:
                 self._save()
             raise self.failure
+
+    def _labels(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(target, weight), float32 [n, K], of the rows of a step."""
+        target, weight = (of[rows] for of in self.labels)
+        if self.settings.mix_loss == "set" and len(self.counts) > 1:
+            weight = mixing.by_set(weight, self.order.set_of(rows), self.counts)
+        return target, weight
 
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """Our part of the rows: of each batch."""
@@ -215,11 +229,13 @@ class Run:
             value = -value
         improved = better(value, self.ranked)
         self.stale = 0 if improved or not self.ranked else self.stale + 1
-        head = {
+        head: dict = {
             "step": self.step,
-            "epoch": round(self.step * self.order.per_step / self.order.n, 4),
+            "epoch": round(self.order.epochs(self.step), 4),
             "loss": self.learner.mean_loss(),
         }
+        if self.learner.guide:
+            head["outline_loss"] = self.learner.mean_outline_loss()
         checkpoint = self.learner.checkpoint(self.step, cast(dict, records.finite(head | found)))
         ranked = self.folder.add(checkpoint, self.ranked, value)
         kept = {entry["step"]: entry["name"] for entry in ranked[: self.folder.keep]}

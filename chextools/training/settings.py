@@ -17,19 +17,26 @@ class TrainSettings:
     """How to train; the defaults are the study's, but for the rate's fall to 0 and the augmentation.
 
     arch: torchvision's name; it, augment, loss, optimizer and schedule may be FILE.py:NAME (`training.own_code`), of
-    which augment comes in place of the augmentation. weights: a file of weights or "imagenet". size: side of the
-    images in pixels.
+    which augment comes in place of the augmentation. weights: a file of weights or "imagenet". dilate: how many
+    times finer the last maps are, "2" or "4". size: side of the images in pixels.
     tasks: to learn; none for all that can be. uncertain, missing: policies, "POLICY" or "TASK=POLICY".
     class_weights: none, or balanced: the positives of a task weigh as much as its negatives.
-    lr: the greatest rate. warmup: steps. batch_size: of all processes together. accumulate: batches per step.
+    lr: the greatest rate. trunk_rate: of all but the head, as a share of it; 0 freezes. layer_decay: of the first
+    layer, as a share of the trunk's last. warmup: steps. batch_size: of all processes together. accumulate: batches
+    per step.
+    mix: SET[:SHARE], further sets that a share of each batch comes from. mix_loss: label, each label counts the same,
+    or set, each set as its share.
     clip: greatest norm of the gradient. steps: instead of epochs. patience: validations without improvement after
     which training ends.
     checkpoint_every: steps between validations. select: METRIC, TASK or METRIC:TASK that ranks checkpoints.
+    outlines: [SET=]FILE, outlines of findings. outline_weight: what the share of maps outside of them counts, beside
+    the loss per label.
     ensemble: checkpoints per task in ensemble.json. amp: bf16 or fp16. limit_batches: of training and of validation.
     """
 
     arch: str = "densenet121"
     weights: str | None = None
+    dilate: str | None = None
     size: int = 320
     tasks: tuple[str, ...] = ()
     uncertain: tuple[str, ...] = ()
@@ -37,10 +44,14 @@ class TrainSettings:
     class_weights: str = "none"
     optimizer: str = "adam"
     lr: float = 1e-4
+    trunk_rate: float = 1.0
+    layer_decay: float = 1.0
     weight_decay: float | None = None
     schedule: str = "cosine"
     warmup: int = 0
     batch_size: int = 16
+    mix: tuple[str, ...] = ()
+    mix_loss: str = "label"
     accumulate: int = 1
     clip: float | None = None
     epochs: float = 3
@@ -53,6 +64,8 @@ class TrainSettings:
     augmentation: Augmentation = Augmentation()
     augment: str | None = None
     loss: str | None = None
+    outlines: tuple[str, ...] = ()
+    outline_weight: float = 1.0
     amp: str | None = None
     channels_last: bool = False
     compile: bool = False

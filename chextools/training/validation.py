@@ -22,14 +22,18 @@ METRICS = ("auroc", "auprc", "brier")
 
 
 class Validation:
-    """A validation set: its images at `size`, read by `jobs` threads, and labels."""
+    """A validation set: its images at `size`, read by `jobs` threads, and labels.
 
-    def __init__(self, data: Data, labelling: Labelling, size: int, jobs: int):
+    mixed: tasks may be those of other sets: one of which this has no label at all does not count.
+    """
+
+    def __init__(self, data: Data, labelling: Labelling, size: int, jobs: int, mixed: bool = False):
         import torch
 
         self.data, self.labelling, self.jobs = data, labelling, jobs
         self.images = Images(data.records, size)
         codes = labels.table(data.records, labelling.tasks)
+        codes = labels.without_absent(codes) if mixed else codes
         self.target, self.weight = map(torch.from_numpy, labels.targets(codes, labelling))
         self.positive, self.usable = labels.certain(codes, labelling)
 
