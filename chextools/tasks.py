@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import logging
 from collections.abc import Collection, Iterable, Sequence
@@ -115,6 +114,8 @@ def blank_means(task: str) -> str:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """A suggestion such as ` (did you mean 'Edema'?)`, or nothing."""
+    import difflib  # here, as most names are right and it costs start-up
+
     by_fold = {_folded(each): each for each in known}
     close = difflib.get_close_matches(_folded(name), list(itertools.islice(by_fold, _MOST_COMPARED)), n=1)
     found = by_fold.get(_folded(name)) or (by_fold[close[0]] if close else None)

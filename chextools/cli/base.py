@@ -82,6 +82,8 @@ def command(name: str, example: str) -> Callable[[Callable], Command]:
 def run(command: Command) -> NoReturn:
     """Run a command as a process and exit as the contract says: 0, 1, 2, or dead of a signal."""
     program = command.name or ""
+    if program not in _WITH_NETWORK and "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of no use to us, and a third of numpy's start-up
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")  # several lines each; what matters is an error of ours
     begin(program, ())
     for number in (signal.SIGTERM, signal.SIGHUP):

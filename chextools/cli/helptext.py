@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable
 
 import click
@@ -46,6 +45,8 @@ class Formatter(click.HelpFormatter):
     """Click's, but it keeps to the terminal's width also where that is small, and breaks long lists of choices."""
 
     def __init__(self, **_: object):
+        import shutil  # here, as it costs start-up
+
         columns = shutil.get_terminal_size((80, 24)).columns
         super().__init__(width=min(max(columns, NARROWEST), WIDEST))
 

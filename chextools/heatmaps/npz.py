@@ -10,7 +10,6 @@ import math
 import os
 import re
 import sys
-import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from chextools import tasks
 from chextools.errors import InputError, LimitError
 from chextools.heatmaps.heatmaps import Heatmaps, checked_sign
-from chextools.plumbing.zips import Member, read_bytes, zip_members
+from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members
 from chextools.records.sizes import check_size
 
 MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800
@@ -49,6 +48,8 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
         arrays["delta"] = np.array([heatmaps.delta.get(task, math.nan) for task in heatmaps.maps], "<f8")
     if heatmaps.chosen_sign:
         arrays["sign"] = np.array(heatmaps.chosen_sign)
+    import zipfile  # here, as most commands read only
+
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():
@@ -136,12 +137,12 @@ def _npy(name: str, member: Member) -> np.ndarray:
     if member.size > limit:
         raise LimitError(f"zip bomb: {name} claims {member.size} bytes, packed in {len(member.data)}")
     content = member.data
-    if member.method == zipfile.ZIP_DEFLATED:
+    if member.method == DEFLATED:
         try:
             content = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1))
         except zlib.error:
             raise InputError(f"damaged: {name} cannot be unpacked") from None
-    elif member.method != zipfile.ZIP_STORED:
+    elif member.method != STORED:
         raise InputError(f"{name} is compressed in a way that numpy does not use")
     if len(content) != member.size or zlib.crc32(content) != member.crc:
         raise InputError(f"damaged: {name} is not what its checksum says")

@@ -17,6 +17,7 @@ from chextools.records import records
 from chextools.records.packed import PackedRecords
 from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located, few
+from chextools.records.sizes import check_size
 
 if TYPE_CHECKING:  # shapes that people draw are imported for those who have any
     from chextools.masks.drawing import Drawing
@@ -264,8 +265,8 @@ def size_of(record: Mapping | None) -> Size | None:
     if DRAWING in record:
         return record[DRAWING].target or record[DRAWING].size
     rle = next(iter(record.get("masks", {}).values()), None)
-    with contextlib.suppress(InputError):
-        return Mask.from_rle(rle).size if rle is not None else None
+    with contextlib.suppress(InputError):  # of a broken mask there is none
+        return check_size(rle["size"]) if isinstance(rle, dict) and "size" in rle else None
     return None
 
 

@@ -79,7 +79,7 @@ class Mask:
         pixels = size[0] * size[1]
         if counts.size == 0 or counts.min() < 0:
             raise InputError("RLE counts are empty or negative")
-        ends = np.cumsum(counts)
+        ends = counts.cumsum()
         if ends[-1] != pixels:
             raise InputError(f"RLE counts add up to {ends[-1]}, but {size[0]} x {size[1]} is {pixels} pixels")
         return cls.from_flips(size, ends[: ends.size - ends.size % 2])

@@ -28,22 +28,27 @@ def decompress_counts(texts: Sequence[str | bytes]) -> list[np.ndarray]:
     if digits.max() > 63:
         raise InputError("RLE counts hold a character outside COCO's alphabet")
     last = np.flatnonzero(digits < 32)
-    ends = np.cumsum([len(text) for text in given])
-    stops = np.searchsorted(last, ends)  # numbers up to the end of each text
-    if not last.size or not np.array_equal(last[stops - 1], ends - 1):
+    ends = np.array([len(text) for text in given]).cumsum()
+    stops = last.searchsorted(ends)  # numbers up to the end of each text
+    if not last.size or not (last[stops - 1] == ends - 1).all():
         raise InputError("RLE counts are truncated")
-    length = np.diff(last, prepend=-1)
-    if length.max() > _MAX_DIGITS:
+    length = last.copy()
+    length[0] += 1
+    length[1:] -= last[:-1]
+    if (longest := int(length.max())) > _MAX_DIGITS:
         raise InputError("RLE counts hold a number too large for any image")
     values = (digits[last] & 31).astype(np.int64)
     values -= (values & 16) << 1  # the last digit holds the sign
-    for back in range(1, length.max()):
+    for back in range(1, longest):
         longer = np.flatnonzero(length > back)
         values[longer] = (values[longer] << _DIGIT_BITS) + (digits[last[longer] - back] & 31)
-    counts = np.split(values, stops[:-1])
-    for part in counts:
-        np.cumsum(part[1::2], out=part[1::2])
-        np.cumsum(part[2::2], out=part[2::2])  # the first count stands alone
+    counts, start = [], 0
+    for stop in stops.tolist():
+        part = values[start:stop]
+        part[1::2].cumsum(out=part[1::2])
+        part[2::2].cumsum(out=part[2::2])  # the first count stands alone
+        counts.append(part)
+        start = stop
     return counts
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 _BLOCK = 1 << 20  # indices drawn at once: memory does not grow with the number of CXRs times replicates
-_MANY = 1 << 13  # rows from which a table's columns, one after the other, are too long for a core's caches
-_GATHERED = 1 << 16  # numbers gathered at once
 
 
 def groups_of(names: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -72,19 +70,15 @@ def _column_sums(table: np.ndarray, replicates: int, seed: int) -> np.ndarray:
     whole = np.array([_is_whole(column, n) for column in table.T], bool)
     counted = np.ascontiguousarray(table[:, whole], np.float64)
     columns = np.ascontiguousarray(table[:, ~whole].T)
-    leaves = _Leaves(np.ascontiguousarray(table[:, ~whole])) if n >= _MANY and len(columns) > 1 else None
     start = 0
     for rows in draws(n, replicates, seed) if result.size and n else ():
         block = slice(start, start := start + len(rows))
         if counted.size:
             result[block, whole] = times_drawn(rows, n).astype(np.float64) @ counted
-        if leaves is not None:
-            result[block, ~whole] = leaves.sums(rows)
-        elif columns.size:
-            drawn = np.empty(rows.shape, np.float64)
-            for k, column in zip(np.flatnonzero(~whole), columns):
-                np.take(column, rows, out=drawn, mode="clip")  # no row is outside: to clip is cheaper than to check
-                result[block, k] = drawn.sum(axis=1)
+        drawn = np.empty(rows.shape if columns.size else 0)
+        for k, column in zip(np.flatnonzero(~whole), columns):
+            np.take(column, rows, out=drawn, mode="clip")  # no row is outside: to clip is cheaper than to check
+            result[block, k] = drawn.sum(axis=1)
     return result
 
 
@@ -93,64 +87,6 @@ def _is_whole(column: np.ndarray, n: int) -> bool:
     if column.dtype == bool:
         return True
     return bool((column == np.rint(column)).all()) and np.abs(column).max(initial=0) * n < 2.0**53
-
-
-class _Leaves:
-    """Sums of drawn rows of a long table [n, K], each gathered once, rounded as numpy's pairwise sums of columns.
-
-    numpy halves what it sums until at most 128 values are left, which it adds up by eights (Higham 1993).
-    """
-
-    def __init__(self, table: np.ndarray):
-        self._table = table
-        by_length: dict[int, list[int]] = {}
-        leaves: list[tuple[int, int]] = []
-        self._tree = _halved(0, len(table), leaves)
-        for number, (_, length) in enumerate(leaves):
-            by_length.setdefault(length, []).append(number)
-        self._count = len(leaves)
-        self._groups = [
-            (np.array(numbers), np.array([leaves[k][0] for k in numbers])[:, None] + np.arange(length))
-            for length, numbers in by_length.items()
-        ]
-
-    def sums(self, rows: np.ndarray) -> np.ndarray:
-        """The sums of each of the draws [R, n]: float64 [R, K]."""
-        columns = self._table.shape[1]
-        sums = np.empty((self._count, len(rows), columns))
-        for numbers, positions in self._groups:
-            length = positions.shape[1]
-            step = max(1, _GATHERED // (length * len(rows) * columns))
-            for k in range(0, len(numbers), step):
-                drawn = rows[:, positions[k : k + step]]  # [R, leaves, length]
-                values = np.take(self._table, drawn.reshape(-1, length), axis=0, mode="clip")
-                sums[numbers[k : k + step]] = _eights(values).reshape(len(rows), -1, columns).transpose(1, 0, 2)
-        return self._joined(self._tree, sums)
-
-    def _joined(self, tree: tuple | int, sums: np.ndarray) -> np.ndarray:
-        return sums[tree] if isinstance(tree, int) else self._joined(tree[0], sums) + self._joined(tree[1], sums)
-
-
-def _halved(start: int, n: int, leaves: list[tuple[int, int]]) -> tuple | int:
-    """The tree by which numpy sums n values: pairs of trees, and numbers of the leaves (start, length) added."""
-    if n <= 128:
-        leaves.append((start, n))
-        return len(leaves) - 1
-    half = n // 2 - n // 2 % 8
-    return _halved(start, half, leaves), _halved(start + half, n - half, leaves)
-
-
-def _eights(values: np.ndarray) -> np.ndarray:
-    """Sums over axis 1 of [m, 8 to 128, K]: by eight running sums, then what is left."""
-    m, length, columns = values.shape
-    even = length // 8 * 8
-    sums = np.add.reduce(values[:, :even].reshape(m, -1, 8 * columns), axis=1).reshape(m, 8, columns)
-    for _ in range(3):
-        sums = sums[:, 0::2] + sums[:, 1::2]
-    total = sums[:, 0]
-    for k in range(even, length):
-        total = total + values[:, k]
-    return total
 
 
 def interval(replicates: np.ndarray, confidence: float = 0.95) -> tuple[float, float, int]:

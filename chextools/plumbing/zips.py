@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from chextools.errors import InputError, LimitError
 
+STORED, DEFLATED = 0, 8  # ways to compress a member
 MAX_FILE = 2**29  # bytes; the study's pickles have 1.6 million
 
 

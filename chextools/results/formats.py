@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from chextools import tasks
-from chextools.inputs import coco, mask_images
-from chextools.inputs.runs_csv import COLUMNS
 from chextools.masks.mask import Mask
-from chextools.masks.shapes import text_of_runs
 from chextools.plumbing import files
 from chextools.records.records import dumps
 
@@ -36,6 +31,8 @@ def write(
         return _csv_of_runs(records)
     if output_format == "chexlocalize":
         return _chexlocalize(records, tasks.STUDY if wanted is None else wanted)
+    from chextools.inputs import coco  # here, as is what other formats need: it costs start-up
+
     if output_format == "coco-results":
         return _listed(coco.results_of(records, like))
     return iter([dumps(coco.document_of(records)) + "\n"])
@@ -43,6 +40,12 @@ def write(
 
 def _csv_of_runs(records: Iterable[dict]) -> Iterator[str]:
     """An empty mask has no runs; a task that failed has no row."""
+    import csv
+    import io
+
+    from chextools.inputs.runs_csv import COLUMNS
+    from chextools.masks.shapes import text_of_runs
+
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -62,6 +65,8 @@ def write_png(records: Iterable[dict], folder: str, force: bool = False) -> Iter
     Raises InputError for a file that exists, unless `force`.
     """
     from PIL import Image, PngImagePlugin
+
+    from chextools.inputs import mask_images
 
     for record in records:
         paths = []
