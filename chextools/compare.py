@@ -71,4 +71,4 @@ def run(
     of_ref, of_pred = (read_results(source, stdin, settings.metric, steps) for source in (ref, pred))
     del steps  # what is read is no longer shown
     tally.take(of_pred.failures + of_ref.failures)
-    return Comparison(*differences.rows_of(of_pred, of_ref, settings))
+    return Comparison(*differences.rows_of(of_pred, of_ref, settings, tally.progress))

@@ -7,6 +7,7 @@ result.summary
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,13 +22,15 @@ from chextools.inputs.inputs import read_all, read_some
 from chextools.inputs.truth import read_truth
 from chextools.metrics.catalogue import LOCALISATION
 from chextools.plumbing.parallel import default_jobs
-from chextools.records.records import Failure
+from chextools.records.records import Failure, few
 from chextools.records.tally import Tally
 from chextools.results.results import Evaluation
 from chextools.tasks import choose, say_misspelled
 
 if TYPE_CHECKING:
     from chextools.evaluation.shortcuts import Shortcut
+
+log = logging.getLogger(__name__)
 
 __all__ = ["EvaluationSettings", "per_image", "replicate_rows", "run"]
 
@@ -46,18 +49,27 @@ def run(
 
 
 def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: BinaryIO, tally: Tally) -> Evaluation:
-    if not settings.truth:
+    if not settings.truth and settings.needs_truth:
         raise InputError("no truth to evaluate against")
-    truth = read_truth(settings.truth, stdin, settings.truth_settings)
-    tally.take(truth.failures)
-    chosen = choose(settings.tasks, truth.tasks, truth.where)
+    truth = read_truth(settings.truth, stdin, settings.truth_settings) if settings.truth else None
+    lungs = read_truth(settings.lungs, stdin) if settings.lungs else None
+    for known in filter(None, (truth, lungs)):
+        tally.take(known.failures)
+    chosen = choose(settings.tasks, truth.tasks, truth.where) if truth else []
     first, items = read_some(inputs, stdin)
-    say_misspelled({*first.get("masks", ()), *first.get("points", ())}, truth.tasks, "the first prediction")
-    settings = replace(settings, metrics=looking.metrics_for(first, settings.metrics), tasks=tuple(chosen))
-    settings = replace(settings, spacing=_unit(settings, first, truth.records.get(first["id"])))
-    measured = looking.measure(items, truth, settings, settings.jobs or default_jobs())
+    metrics = looking.metrics_for(first, settings.metrics)
+    if truth:
+        say_misspelled({*first.get("masks", ()), *first.get("points", ())}, truth.tasks, "the first prediction")
+    else:
+        chosen = choose(settings.tasks, looking.tasks_in(first), "the first heatmap")
+    settings = replace(settings, metrics=metrics, tasks=tuple(chosen))
+    settings = replace(settings, spacing=_unit(settings, first, truth.records.get(first["id"]) if truth else None))
+    measured = looking.measure(items, truth, settings, settings.jobs or default_jobs(), lungs)
     rows = (record["row"] for record in tally.passing(tally.progress(measured, "CXRs")))
-    return localisation.evaluation_of(localisation.gathered(rows, truth, settings), truth, settings, tally.skipped)
+    found = localisation.gathered(rows, truth, settings)
+    if lungs and (without := [name for name in found.ids if name not in lungs.records]):
+        log.warning("%s: no lungs, left out: %s", lungs.where, few(without))
+    return localisation.evaluation_of(found, truth, settings, tally.skipped, tally.progress)
 
 
 def _unit(settings: EvaluationSettings, first: dict, truth: dict | None) -> float | str:
@@ -97,7 +109,7 @@ def _classified(inputs: Sequence[str], settings: EvaluationSettings, stdin: Bina
     rows = [record["row"] for record in tally.passing(tally.progress(measured, "CXRs"))]
     if unknown := [key for key in keys if not any(key in row.words for row in rows)]:
         raise InputError(f"--shortcut {unknown[0]}: neither a file nor a key of the records")
-    return classification.evaluation_of(rows, settings, tally.skipped, shortcuts)
+    return classification.evaluation_of(rows, settings, tally.skipped, shortcuts, tally.progress)
 
 
 def _shortcut(path: str, stdin: BinaryIO) -> Shortcut:

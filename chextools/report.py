@@ -146,6 +146,7 @@ def _settings(runs: Sequence[Run]) -> Section:
             return ", ".join(dict.fromkeys(str(row[key]) for row in of if row.get(key) is not None))
 
         kinds = {
+            "shortcut": "shortcuts",
             "compare": "decrease",
             "tune": "tuning",
             "features": "features",

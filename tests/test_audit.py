@@ -20,7 +20,8 @@ def test_from_a_model_and_a_folder_to_a_page(cli, tmp_path, path):
     (tmp_path / "audit.mk").write_text(RECIPE)
     truth = tmp_path / "xrays/gt_annotations_test.json"
     given = ["MODEL=mine.pt", "IMAGES=xrays/test.csv", f"TRUTH={truth}", "HUMAN=xrays/hb_annotations_test.json"]
-    few = ["METHODS=gradcam", "FOLLOWS=deletion", "LOOKS=iou hit energy"]
+    given += ["FIT=xrays/train.csv", "FITTED=exposure", "SHORTCUTS=view"]
+    few = ["METHODS=gradcam", "FOLLOWS=deletion", "LOOKS=iou hit energy border"]
 
     def made() -> str:
         command = [need_tool("make"), "-f", "audit.mk", *given, *few]
@@ -33,6 +34,7 @@ def test_from_a_model_and_a_folder_to_a_page(cli, tmp_path, path):
     assert "gradcam" in table and "human" in table and "random" in table
     page = (tmp_path / "audit/page.html").read_text()
     assert "energy" in page.lower() and "deletion" in page.lower()
+    assert "Can the AUROC be trusted?" in page and "exposure" in page and "in the border of 10%" in page
     assert list((tmp_path / "audit/pictures/gradcam").iterdir())
     assert "is up to date" in made()
     os.utime(truth)

@@ -195,12 +195,25 @@ def test_a_floor_tells_sizes_of_files_apart_without_torch(cli, tmp_path):
         Image.fromarray(noise + np.uint8(20)).save(tmp_path / f"patient{k}.png")
         rows.append(f"patient{k}.png,{k % 2},1")
     (tmp_path / "train.csv").write_text("\n".join(rows))
-    for floor in ("filesize", "thumbnail", "both"):
+    for floor in ("filesize", "exposure", "thumbnail", "both"):
         result = cli("chex-predict", tmp_path / "train.csv", "--floor", floor, "--fit", tmp_path / "train.csv")
         records = [json.loads(line) for line in result.out.splitlines()]
         assert result.code == 0 and records[0]["model"] == f"floor:{floor}"
         assert scores.value("auroc", column(records, "Edema"), column(records, "Edema", "labels")) == 1
         assert "Fracture: left out, as a class is missing" in result.err
+
+
+def test_exposure_knows_nothing_of_where(tmp_path):
+    from chextools.models import floors
+
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    pixels[:, :20] //= 4
+    for name, array in (("whole", pixels), ("mirrored", pixels[:, ::-1]), ("darker", pixels // 2)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    found = {name: floors.features_of(tmp_path / f"{name}.png", "exposure") for name in ("whole", "mirrored", "darker")}
+    np.testing.assert_allclose(found["whole"], found["mirrored"], rtol=1e-12)
+    assert found["whole"][0] == pixels.mean() / 255 and found["whole"][4] == np.median(pixels) / 255
+    assert (found["darker"][2:] < found["whole"][2:]).all()
 
 
 def test_the_floor_is_a_ridge_logistic_regression(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import io
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from browser import contrast
@@ -18,6 +20,7 @@ from conftest import ROOT
 from PIL import Image
 from report_data import METHODS, eval_rows, write, write_pictures, write_runs, write_study
 
+from chextools.errors import InputError
 from chextools.metrics.catalogue import FEATURES
 from chextools.reporting import drawing, figures, gallery, leaderboard, ranking, runs
 from chextools.reporting.drawing import INKS, MARKS, Drawing, Line, Mark, Text
@@ -332,6 +335,28 @@ def test_the_gallery_has_the_best_and_worst(tmp_path):
     assert len({*best, *worst}) == len(best) + len(worst) == 3
     uri, width, height = gallery.embedded(best[0].picture)
     assert uri.startswith("data:image/jpeg;base64,") and (width, height) == (480, 320)
+
+
+def test_vectors_stay_vectors_over_fewer_pixels(cli, tmp_path, monkeypatch):
+    """An SVG of chex-view is in the page as it is, but for its X-ray, which is as small as that of a PNG."""
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((900, 600), 60).save("x.png")
+    record = {"id": "a", "image": "x.png", "masks": {"Edema": {"size": [600, 900], "counts": [60000, 9000, 471000]}}}
+    made = cli("chex-view", "-o", "v", "--format", "svg", "--size", "900", stdin=json.dumps(record).encode() + b"\n")
+    path = json.loads(made.out)["views"]["Edema"]["picture"]
+    uri, width, height = gallery.embedded(path)
+    assert uri.startswith("data:image/svg+xml;base64,") and max(width, height) == 480
+    text = base64.b64decode(uri.partition(",")[2]).decode()
+    whole = Path(path).read_text()
+    assert "<metadata>" in whole and "<metadata>" not in text and len(text) < len(whole) / 4
+    paths = [[p.attrib for p in ET.fromstring(one).iter("{http://www.w3.org/2000/svg}path")] for one in (text, whole)]
+    assert paths[0] == paths[1] and len(paths[0]) == 4  # with that of the legend
+    (pixels,) = re.findall('data:image/jpeg;base64,([^"]+)', text)
+    with Image.open(io.BytesIO(base64.b64decode(pixels))) as image:
+        assert max(image.size) < 480
+    Path("bad.svg").write_text("<svg onload='alert(1)'/>")
+    with pytest.raises(InputError, match="bad.svg: no SVG of chex-view"):
+        gallery.embedded("bad.svg")
 
 
 def test_pictures_are_bounded_and_a_broken_one_is_named(cli, tmp_path):

@@ -13,6 +13,7 @@ chex-segment gradcam_maps_val | chex-eval --truth gt_segmentations_val.json --fo
 chex-eval gradcam_maps_val --metric hit --truth gt_segmentations_val.json > hits.jsonl
 chex-eval human_points.json --human --truth gt_annotations.json --csv results
 chex-predict test.csv --checkpoint RUN/best.pt | chex-eval --metric auroc --resample patient
+chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-eval --metric border --metric outside --lungs CheXmask.csv
 """
 
 OPTIONS_OF = {option for metric in LOCALISATION.values() for option in metric.options}
@@ -138,6 +139,15 @@ class Spacing(click.ParamType):
     help="What overlap is: IoU with a component, or the share of a lesion that is covered.",
 )
 @click.option(
+    "--border",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="How wide the border is, as a share of each side of the image.",
+)
+@click.option("--lungs", metavar="FILE", help="Where the lungs are, in any form of GT, for the metric outside.")
+@click.option(
     "--score-threshold",
     metavar="NUMBER|FILE",
     help="Scores from which on a CXR counts as positive, for "
@@ -209,8 +219,8 @@ def command(
     from chextools.records.records import dumps
     from chextools.results import study_csv, tables
 
-    if (*truth, *inputs, *settings["truth_settings"].images).count("-") > 1:
-        raise click.UsageError("only one of PRED, --truth and --images can be stdin")
+    if (*truth, *inputs, *settings["truth_settings"].images, settings["lungs"]).count("-") > 1:
+        raise click.UsageError("only one of PRED, --truth, --lungs and --images can be stdin")
     _check(context, truth or (inputs if readers else ()), frozenset(metrics))
     files.check_targets((output, per_image, replicate_table, calibration), force)
     if csv_folder:
@@ -241,8 +251,12 @@ def _check(context: click.Context, truth: tuple[str, ...], metrics: frozenset[st
         raise click.UsageError(f"--readers allows --metric {', '.join(sorted(READERS))}, and none of a model's options")
     if of_scores and metrics.intersection(LOCALISATION):
         raise click.UsageError("metrics of scores and of where a model looks are measured in two runs")
-    if not truth and not of_scores:
-        raise click.UsageError("Missing option '--truth'; only metrics of scores, such as --metric auroc, need none.")
+    if not truth and (not metrics or any(LOCALISATION[name].needs_truth for name in metrics - {*CLASSIFICATION})):
+        raise click.UsageError(
+            "Missing option '--truth'; only border, outside and metrics of scores, such as auroc, need none."
+        )
+    if ("outside" in metrics) != ("lungs" in given):
+        raise click.UsageError("--metric outside and --lungs go together")
     for name in given & OPTIONS_OF:
         users = [metric for metric, known in LOCALISATION.items() if name in known.options]
         if metrics and not metrics.intersection(users):

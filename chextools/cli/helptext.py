@@ -16,7 +16,7 @@ DO = "What to do"
 GROUPS = {
     "Input": (
         "mix outlines truth truth-size truth-images consensus images checkpoint root null map config valid weights fit "
-        "features scores minus human human-run floor-run floor shortcut"
+        "features scores minus human human-run floor-run floor shortcut lungs"
     ).split(),
     DO: [],
     "Output": (

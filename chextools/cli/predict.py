@@ -18,8 +18,9 @@ chex-predict xrays --checkpoint RUN1/ensemble.json --checkpoint RUN2/ensemble.js
 @options.checkpoints()
 @click.option(
     "--floor",
-    type=click.Choice(["filesize", "thumbnail", "both"]),
-    help="Instead of a checkpoint: score by the file's size, an 8 x 8 thumbnail, or both, fitted to --fit.",
+    type=click.Choice(["filesize", "exposure", "thumbnail", "both"]),
+    help="Instead of a checkpoint: score by the file's size, its grey levels wherever they are, an 8 x 8 thumbnail, or "
+    "size and thumbnail, fitted to --fit.",
 )
 @click.option("--fit", metavar="TRAIN", help="Records or CSV with the labels that a --floor is fitted to.")
 @options.tasks()

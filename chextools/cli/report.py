@@ -39,7 +39,7 @@ def _page(_context: click.Context, _parameter: click.Parameter, path: str | None
     multiple=True,
     metavar="RUN",
     help="This run is a floor; may be repeated. [default: "
-    "those named so: with the word floor, or random, centre, mean, filesize, thumbnail]",
+    "those named so: with the word floor, or random, centre, mean, filesize, exposure, thumbnail]",
 )
 @click.option(
     "--gallery",

@@ -63,7 +63,7 @@ chex-view gradcam_maps_val --images valid.csv --truth gt_annotations_val.json -o
     show_default=True,
     help="Paper and text; light is for papers.",
 )
-@options.output_format(["png", "svg"], "Pixels; or SVG, in which outlines, points and text are vectors.")
+@options.output_format(["png", "svg", "pdf"], "Pixels; or SVG or PDF, in which outlines, points and text are vectors.")
 @options.sign()
 @options.tasks()
 @options.truth_settings("--truth-images")

@@ -7,7 +7,7 @@ no more is known, they are those of the bootstrap.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from chextools.comparison.sides import Results
 from chextools.errors import InputError
 from chextools.metrics import bootstrap, paired
 from chextools.metrics.paired import Clusters, Difference
+from chextools.records.tally import unseen
 from chextools.results import study_csv
 from chextools.results.results import AVERAGE, join
 
@@ -32,10 +33,13 @@ class Side:
     n: np.ndarray | None
 
 
-def rows_of(pred: Results, ref: Results, settings: ComparisonSettings) -> tuple[list[dict], list[dict]]:
+def rows_of(
+    pred: Results, ref: Results, settings: ComparisonSettings, progress: Callable[..., Iterable] = unseen
+) -> tuple[list[dict], list[dict]]:
     """One row per task, the greatest decrease first as in the study, and one for the average; and the study's rows.
 
-    In the study's all bounds are the bootstrap's. Raises InputError where the two cannot be compared.
+    In the study's all bounds are the bootstrap's. progress: as of `Tally`. Raises InputError where the two cannot
+    be compared.
     """
     if (pred.ids is None) != (ref.ids is None):
         one, other = ("replicates" if side.ids is None else "per-image results" for side in (pred, ref))
@@ -56,11 +60,14 @@ def rows_of(pred: Results, ref: Results, settings: ComparisonSettings) -> tuple[
         both = join(pred.ids, pred.name, ref.ids, ref.name)
         tables = [t[np.searchsorted(side, both)] for side, t in zip((pred.ids, ref.ids), tables)]
         groups = bootstrap.groups_of([pred.patients[i] for i in both]) if settings.resample == "patient" else None
-        means = [bootstrap.means(t, settings.replicates, settings.seed, groups) for t in tables]
+        steps = iter(progress(range(2 * settings.replicates), "replicates"))
+        means = [bootstrap.means(t, settings.replicates, settings.seed, groups, steps) for t in tables]
         sides = [Side(m, (~np.isnan(t)).sum(axis=0)) for m, t in zip(means, tables)]
         n = (~np.isnan(tables[0] - tables[1])).sum(axis=0)
         clusters = Clusters(*groups) if groups else Clusters.of_rows(len(both))
-        found = paired.differences(tables[0], tables[1], clusters, settings.seed)
+        steps = iter(progress(range(paired.DRAWS // 1000), "thousand draws"))
+        found = paired.differences(tables[0], tables[1], clusters, settings.seed, steps)
+        del steps  # what is done is no longer shown
     difference = sides[0].replicates - sides[1].replicates
     rows = [_row(task, *_column(sides, n, k), difference[:, k]) for k, task in enumerate(names)]
     order = list(_order(rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from chextools.metrics.calibration import calibration_curve
 from chextools.metrics.catalogue import AT_THRESHOLD
 from chextools.records import records
 from chextools.records.records import Failure, Located, few
+from chextools.records.tally import unseen
 from chextools.results import thresholds
 from chextools.results.results import AVERAGE, Evaluation, Table
 from chextools.tasks import blank_means, choose
@@ -114,12 +115,16 @@ def _scored(record: dict, by_id: Mapping[str, dict] | None) -> Scored:
 
 
 def evaluation_of(
-    rows: Sequence[Scored], settings: EvaluationSettings, failed: int = 0, shortcuts: Sequence[Shortcut] = ()
+    rows: Sequence[Scored],
+    settings: EvaluationSettings,
+    failed: int = 0,
+    shortcuts: Sequence[Shortcut] = (),
+    progress: Callable[..., Iterable] = unseen,
 ) -> Evaluation:
     """A row per metric and task, one for the mean over tasks, one for that over CheXpert's competition tasks.
 
     failed: records that could not be read; every row counts them. "mean" is the data's own value; a task for which it
-    is undefined has null, and says why. Raises InputError if no record could be used.
+    is undefined has null, and says why. progress: as of `Tally`. Raises InputError if no record could be used.
     """
     if not rows:
         raise InputError(f"none of {failed} records could be used")
@@ -130,7 +135,10 @@ def evaluation_of(
     _warn(rows, names, scored, labels)
     at = thresholds_of(settings.score_threshold)
     by_task = [at.get(task) if isinstance(at, Mapping) else at for task in names]
-    values, replicates = _bootstrapped(scored, labels, [row.patient for row in rows], by_task, settings)
+    patients = [row.patient for row in rows]
+    shortcuts = [*_of_words(rows), *shortcuts] if "shortcut" in settings.metrics else []
+    steps = iter(progress(range(settings.replicates * (1 + len(shortcuts))), "replicates"))
+    values, replicates = _bootstrapped(scored, labels, by_task, settings, _times(patients, settings, steps))
     broken = failed + np.array([sum(task in row.failed for row in rows) for task in names])
     result = Evaluation([], {}, list(rows), names)
     for metric in values:
@@ -139,21 +147,20 @@ def evaluation_of(
         result.tables[metric] = Table([], names, np.zeros((0, len(names))), replicates[metric])
     if "ece" in settings.metrics:
         result.calibration = list(_calibration(names, scored, labels))
-    if "shortcut" in settings.metrics:
-        drawn_times = list(_times([row.patient for row in rows], settings))
-        for shortcut in [*_of_words(rows), *shortcuts]:
-            found = rows_of(shortcut, [row.id for row in rows], names, scored, labels, broken, drawn_times)
-            result.summary += [row | drawn(settings) for row in found]
+    for shortcut in shortcuts:
+        times = _times(patients, settings, steps)
+        found = rows_of(shortcut, [row.id for row in rows], names, scored, labels, broken, times)
+        result.summary += [row | drawn(settings) for row in found]
     return result
 
 
 def _of_words(rows: Sequence[Scored]) -> list[Shortcut]:
     keys = dict.fromkeys(key for row in rows for key in row.words)
-    return [Shortcut(key, {row.id: row.words[key] for row in rows if key in row.words}) for key in keys]
+    return [Shortcut.of_words(key, {row.id: row.words[key] for row in rows if key in row.words}) for key in keys]
 
 
-def _times(patients: Sequence[str], settings: EvaluationSettings) -> Iterator[np.ndarray]:
-    """Blocks [r, n] of how often each CXR was drawn; together `settings.replicates` rows."""
+def _times(patients: Sequence[str], settings: EvaluationSettings, steps: Iterator) -> Iterator[np.ndarray]:
+    """Blocks [r, n] of how often each CXR was drawn; together `settings.replicates` rows, each a step."""
     groups = groups_of(patients, settings)
     size = groups[1] if groups else len(patients)
     rows = max(1, _BLOCK // max(len(patients), 1))
@@ -161,6 +168,7 @@ def _times(patients: Sequence[str], settings: EvaluationSettings) -> Iterator[np
         for part in range(0, len(draw), rows):
             times = bootstrap.times_drawn(draw[part : part + rows], size)
             yield (times[:, groups[0]] if groups else times).astype(np.float64)
+            bootstrap.moved(steps, len(times))
 
 
 def labels_of(rows: Sequence[Scored], names: Sequence[str], uncertain: str, missing: str | None) -> np.ndarray:
@@ -198,11 +206,14 @@ def _warn(rows: Sequence[Scored], names: Sequence[str], scored: np.ndarray, labe
 def _bootstrapped(
     scored: np.ndarray,
     labels: np.ndarray,
-    patients: Sequence[str],
     at: Sequence[float | None],
     settings: EvaluationSettings,
+    blocks: Iterable[np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """By metric: values float64 [K] and replicates [replicates, K]. at: the score threshold of each task."""
+    """By metric: values float64 [K] and replicates [replicates, K]. at: the score threshold of each task.
+
+    blocks: [r, n] of how often each CXR was drawn.
+    """
     n, tasks = scored.shape
     metrics = [metric for metric in scores.METRICS if metric in settings.metrics]
     usable = ~np.isnan(scored) & ~np.isnan(labels)
@@ -220,7 +231,7 @@ def _bootstrapped(
         for k in range(tasks):
             values[metric][k] = measured(metric, k, np.ones((1, n)))[0]
     start = 0
-    for times in _times(patients, settings):
+    for times in blocks if metrics else ():
         block = slice(start, start := start + len(times))
         for metric in metrics:
             for k in range(tasks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,36 +18,45 @@ from chextools.metrics import bootstrap, overlap
 from chextools.metrics.catalogue import LOCALISATION, MASKS, Metric
 from chextools.records.ids import near_miss
 from chextools.records.records import few
+from chextools.records.tally import unseen
 from chextools.results.results import AVERAGE, Evaluation, Table
 
 log = logging.getLogger(__name__)
 
 
-def gathered(rows: Iterable[Looked], truth: Truth, settings: EvaluationSettings) -> Gathered:
+def gathered(rows: Iterable[Looked], truth: Truth | None, settings: EvaluationSettings) -> Gathered:
     """All CXRs of predictions and truth, sorted by id; says which are on one side only."""
     found = Gathered()
     for row in rows:
         found.add(row)
-    _add_missing(found, truth, settings)
+    if truth is not None:
+        _add_missing(found, truth, settings)
     found.sort()
     return found
 
 
-def evaluation_of(rows: Gathered, truth: Truth, settings: EvaluationSettings, failed: int = 0) -> Evaluation:
+def evaluation_of(
+    rows: Gathered,
+    truth: Truth | None,
+    settings: EvaluationSettings,
+    failed: int = 0,
+    progress: Callable[..., Iterable] = unseen,
+) -> Evaluation:
     """Tables, replicates and summary of all metrics.
 
-    failed: records, predictions or truth, that could not be read; every summary row counts them, as they may have
-    changed its number.
+    truth: None where no metric needs one. failed: records, predictions or truth, that could not be read; every summary
+    row counts them, as they may have changed its number. progress: as of `Tally`.
     """
     if not rows.has_prediction.any():
         raise InputError("none of the predictions could be evaluated")
     kinds = []
+    steps = iter(progress(range(settings.replicates * len(settings.localisation)), "replicates"))
     for of_masks in (True, False):
         metrics = [name for name in settings.localisation if (LOCALISATION[name].looks_at == MASKS) == of_masks]
         if metrics:
             kept = _with_masks(rows) if of_masks else _with_looks(rows)
             _say_lacking(rows, settings.tasks, kept, metrics, of_masks)
-            kinds.append(_Kind(rows, np.flatnonzero(kept).tolist(), of_masks, settings, failed))
+            kinds.append(_Kind(rows, np.flatnonzero(kept).tolist(), of_masks, settings, failed, steps))
     if not any(kind.names for kind in kinds):
         raise InputError(f"the predictions have none of the truth's tasks: {', '.join(settings.tasks)}")
     result = Evaluation([], {}, rows, kinds[0].names or kinds[-1].names)
@@ -55,7 +64,8 @@ def evaluation_of(rows: Gathered, truth: Truth, settings: EvaluationSettings, fa
         for kind in kinds:
             if kind.names and kind.of_masks == (LOCALISATION[name].looks_at == MASKS):
                 kind.add(name, result)
-    _say_boxes(result, truth)
+    if truth:
+        _say_boxes(result, truth)
     return result
 
 
@@ -117,8 +127,16 @@ def _say_lacking(
 class _Kind:
     """The CXRs as arrays [n, K] of those tasks that have masks, or heatmaps and points, and the metrics of these."""
 
-    def __init__(self, rows: Gathered, columns: list[int], of_masks: bool, settings: EvaluationSettings, failed: int):
-        self.rows, self.of_masks, self.settings = rows, of_masks, settings
+    def __init__(
+        self,
+        rows: Gathered,
+        columns: list[int],
+        of_masks: bool,
+        settings: EvaluationSettings,
+        failed: int,
+        steps: Iterator,
+    ):
+        self.rows, self.of_masks, self.settings, self.steps = rows, of_masks, settings, steps
         self.names = [settings.tasks[k] for k in columns]
         self.measured = rows.measured  # [n, parts, K]
         if len(columns) < len(settings.tasks):
@@ -207,7 +225,7 @@ class _Kind:
         told: Mapping[str, object],
         result: Evaluation,
     ) -> None:
-        replicates = bootstrap.means(values, self.settings.replicates, self.settings.seed, self._groups(chosen))
+        replicates = self._means(values, chosen)
         ids = list(itertools.compress(self.rows.ids, chosen))
         result.tables[name] = Table(ids, self.names, values, replicates)
         n = (~np.isnan(values)).sum(axis=0)
@@ -236,17 +254,22 @@ class _Kind:
         unknown = np.isnan(counts).any(axis=1)
         counts = np.where(unknown[:, None], 0, counts)
         flat = counts.reshape(len(counts), -1)
-        sums = bootstrap.sums(flat, self.settings.replicates, self.settings.seed, self._groups(chosen))
+        sums = bootstrap.sums(flat, self.settings.replicates, self.settings.seed, self._groups(chosen), self.steps)
         return counts.sum(axis=0), sums.reshape(-1, *counts.shape[1:]), (~unknown).sum(axis=0)
 
     def _count(self, result: Evaluation) -> None:
         chosen = self.is_predicted
         predicted = self._areas(chosen)[1]
         values = np.where(np.isnan(predicted), np.nan, predicted > 0)
-        replicates = bootstrap.means(values, self.settings.replicates, self.settings.seed, self._groups(chosen))
+        replicates = self._means(values, chosen)
         count = np.nansum(values, axis=0).astype(int)
         n = (~np.isnan(values)).sum(axis=0)
         result.summary += self._rows("count", bootstrap.nanmean(values), replicates, n, {"count": count}, {})
+
+    def _means(self, values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Replicate means of a table [n, K] of the chosen CXRs."""
+        replicates, seed = self.settings.replicates, self.settings.seed
+        return bootstrap.means(values, replicates, seed, self._groups(chosen), self.steps)
 
     def _groups(self, chosen: np.ndarray) -> tuple[np.ndarray, int] | None:
         return groups_of(list(itertools.compress(self.rows.patients, chosen)), self.settings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
@@ -11,14 +12,15 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.evaluation.settings import EvaluationSettings
-from chextools.inputs.truth import Truth, frame_of, masks_of, size_of
-from chextools.masks.mask import Mask, intersection
+from chextools.inputs.truth import Truth, frame_of, mask_of, masks_of, size_of
+from chextools.masks.mask import Mask, intersection, union
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
 from chextools.plumbing.parallel import keep_memory, ordered_map
 from chextools.records import records
 from chextools.records.record import DRAWING
 from chextools.records.records import Failure, Located
+from chextools.tasks import study_order
 
 if TYPE_CHECKING:  # most evaluations read no heatmaps
     from chextools.heatmaps.heatmaps import Heatmaps
@@ -95,32 +97,88 @@ def metrics_for(record: Mapping, requested: Collection[str]) -> list[str]:
 
 
 def measure(
-    items: Iterable[Located | Failure], truth: Truth, settings: EvaluationSettings, jobs: int = 1
+    items: Iterable[Located | Failure],
+    truth: Truth | None,
+    settings: EvaluationSettings,
+    jobs: int = 1,
+    lungs: Truth | None = None,
 ) -> Iterator[Located | Failure]:
     """Measure each prediction; the records that come back hold "row", a `Looked`, and "failed" by task.
 
-    jobs: processes for what heatmaps cost; arithmetic on runs costs less than to hand masks to another process.
+    truth: None for metrics that need none. lungs: where they are, see `lungs_of`. jobs: processes for
+    what heatmaps cost; arithmetic on runs costs less than to hand masks to another process.
     """
     jobs = jobs if any(LOCALISATION[name].function for name in settings.localisation) else 1
     if any(LOCALISATION[name].looks_at == HEATMAPS for name in settings.localisation):
         keep_memory()  # each image's pixels take the place of the last one's
-    pairs = ((item, truth.records.get(item.record["id"]) if isinstance(item, Located) else None) for item in items)
-    return ordered_map(partial(_measured, settings=settings), pairs, jobs)
+    known = [side.records if side else {} for side in (truth, lungs)]
+    triples = ((item, *(side.get(_id(item)) for side in known)) for item in items)
+    lung_tasks = lungs_of(lungs) if lungs else []
+    work = partial(_measured, settings=settings, has_truth=truth is not None, lung_tasks=lung_tasks)
+    return ordered_map(work, triples, jobs)
 
 
-def _measured(pair: tuple[Located | Failure, dict | None], settings: EvaluationSettings) -> Located | Failure:
-    item, truth = pair
+def _id(item: Located | Failure) -> str:
+    return item.record["id"] if isinstance(item, Located) else ""
+
+
+def _measured(
+    triple: tuple[Located | Failure, dict | None, dict | None],
+    settings: EvaluationSettings,
+    has_truth: bool,
+    lung_tasks: Sequence[str],
+) -> Located | Failure:
+    item, truth, lungs = triple
 
     def measured(record: dict) -> dict:
         metrics_for(record, settings.metrics)
-        row = looked_at(record, truth, settings)
+        known = truth if has_truth else _wherever(record, settings.tasks)
+        row = looked_at(record, known, settings, partial(_union, lungs, lung_tasks))
         return {"row": row, "failed": row.failed}
 
     return records.applied(measured, item)
 
 
-def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSettings) -> Looked:
-    """Measure a prediction against its truth; either may be missing, which counts as empty."""
+def tasks_in(record: Mapping) -> list[str]:
+    """The tasks of a prediction's heatmaps. Raises InputError where it has none."""
+    from chextools.heatmaps.reading import heatmaps_of
+
+    found = heatmaps_of(dict(record))
+    return study_order([*found.maps, *found.failed])
+
+
+def _wherever(record: dict, names: Sequence[str]) -> dict:
+    """What stands for the truth of metrics that need none: the whole image, of the tasks that are labelled positive."""
+    from chextools.heatmaps.reading import heatmaps_of
+
+    size = size_of(record) or heatmaps_of(record).size
+    labels = record.get("labels")
+    whole = Mask(size, np.array([0, size[0] * size[1]])).to_rle()
+    positive = [task for task in names if labels is None or labels.get(task) == 1]
+    return {"id": record["id"], "masks": dict.fromkeys(positive, whole)}
+
+
+_LUNG_WORDS = frozenset({"lung", "lungs", "left", "right", "field", "fields"})
+
+
+def lungs_of(truth: Truth) -> list[str]:
+    """The tasks of a truth that are the lungs: those called so, or the only one. Raises InputError if none is."""
+    found = [task for task in truth.tasks if _LUNG_WORDS.issuperset(re.findall("[a-z]+", task.lower()))]
+    if not found and len(truth.tasks) != 1:
+        raise InputError(f"{truth.where}: no lungs among its tasks: {', '.join(truth.tasks[:10])}")
+    return found or truth.tasks
+
+
+def looked_at(
+    record: dict | None,
+    truth: dict | None,
+    settings: EvaluationSettings,
+    lungs: Callable[[tuple[int, int]], Mask | None] = lambda _: None,
+) -> Looked:
+    """Measure a prediction against its truth; either may be missing, which counts as empty.
+
+    lungs: those of an image of this size, None where they are unknown.
+    """
     either = (truth or {}) | (record or {})
     names = settings.tasks
     frame = _size_of(record, truth)
@@ -139,7 +197,8 @@ def looked_at(record: dict | None, truth: dict | None, settings: EvaluationSetti
         failed,
         failed_looks,
     )
-    _measure_looks(row, record, {k: trues[task] for k, task in enumerate(names) if task in trues}, settings, places)
+    seen = {k: trues[task] for k, task in enumerate(names) if task in trues}
+    _measure_looks(row, record, seen, settings, places, lungs)
     spacing = _spacing_of(record, truth, settings)
     for k, task in enumerate(names):
         if task in failed:
@@ -221,6 +280,7 @@ def _measure_looks(
     trues: Mapping[int, Mask | None],
     settings: EvaluationSettings,
     places: Mapping[str, slice],
+    lungs: Callable[[tuple[int, int]], Mask | None],
 ) -> None:
     """The metrics of points and heatmaps, where the truth is not empty."""
     asked = [name for name in places if LOCALISATION[name].looks_at != MASKS]
@@ -238,15 +298,23 @@ def _measure_looks(
                     points = prediction.points(task, true) if prediction and has else ()
                     row.measured[place, k] = _value(metric, settings, points, true)
                 elif prediction and has:
-                    row.measured[place, k] = _value(metric, settings, prediction.surface(task, true), true)
+                    known = {"lungs": lungs(true.size)} if "lungs" in metric.options else {}
+                    row.measured[place, k] = _value(metric, settings, prediction.surface(task, true), true, **known)
                 elif metric.counts:
                     row.measured[place, k] = _value(metric, settings, _flat(true.size), true)
-                else:
+                elif not metric.is_distance:
                     row.measured[place.start, k] = 0  # nothing there is nothing found
         except InputError as error:
             for name in asked:
                 row.measured[places[name], k] = np.nan
             row.failed_looks[task] = str(error)
+
+
+def _union(record: dict | None, names: Sequence[str], size: tuple[int, int]) -> Mask | None:
+    """The masks of these tasks in one; None where there is none. Raises InputError for one that is broken."""
+    found = (mask_of(record, task, size) for task in names)
+    there = [mask for mask in found if mask is not None and mask.area]
+    return union(there) if there else None
 
 
 def _value(

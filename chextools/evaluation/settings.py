@@ -14,7 +14,8 @@ class EvaluationSettings:
     """What to evaluate, and how.
 
     truth: a path, or several of several readers, or - for stdin: what radiologists outlined; of scores labels by id,
-        instead of the predictions' own.
+        instead of the predictions' own; None for metrics that need none, which then are of the heatmaps of CXRs
+        labelled positive, or of all where they have no labels.
     truth_settings: what files of truth do not say.
     readers: compare the truth's readers with each other, or the inputs', rather than predictions with the truth.
     metrics: of `catalogue.LOCALISATION` or of `catalogue.CLASSIFICATION`; none for those of the former that are
@@ -27,6 +28,8 @@ class EvaluationSettings:
     spacing: the side of a pixel in mm, for distances in mm; "record" for each record's own "spacing", [height, width]
         of a pixel in mm; "px" for distances in pixels; None for "record" where the first record has one, else "px".
     lesion_overlap, lesion_rule: what finds a lesion, see `lesions.lesion_recall`.
+    border: the border's width for the metric of that name, as a share of each side of the image.
+    lungs: for the metric "outside", a path to the lungs, in any form of truth.
     uncertain: what uncertain labels count as, for metrics of scores: "ignore", "zeros" or "ones".
     missing: what blank labels count as, for metrics of scores: "negative" or "ignore"; None for `tasks.blank_means`.
     score_threshold: from which a score is positive: for all tasks, by task, or a file of chex-tune's rows.
@@ -49,6 +52,8 @@ class EvaluationSettings:
     spacing: float | str | None = None
     lesion_overlap: float = 0.1
     lesion_rule: str = "iou"
+    border: float = 0.1
+    lungs: str | None = None
     uncertain: str = "ignore"
     missing: str | None = None
     score_threshold: str | float | Mapping[str, float] | None = None
@@ -62,6 +67,11 @@ class EvaluationSettings:
     def of_scores(self) -> bool:
         """Whether the metrics are of scores."""
         return any(metric in CLASSIFICATION for metric in self.metrics)
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether a metric of where a model looks is against what radiologists outlined."""
+        return not self.metrics or any(LOCALISATION[name].needs_truth for name in self.localisation)
 
     @property
     def localisation(self) -> list[str]:

@@ -7,8 +7,10 @@ tells the classes apart by the shortcut alone is at 0.5 there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from chextools.evaluation.rows import interval_row
 from chextools.metrics import bootstrap, scores
 from chextools.metrics.similarity import spearman
 from chextools.records.records import few
+from chextools.results.results import AVERAGE
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +31,32 @@ QUANTILES = 5
 class Shortcut:
     """What CXRs may be told apart by without a look at the lungs.
 
-    name: of the record's key or of the file. values: a word (a view, a scanner) or a number (a floor's score) of each
-    CXR by id; numbers also by task. Numbers are cut at their quintiles.
+    name: of the record's key or of the file. values: a word (a view, a scanner) or a number (an age, a floor's score)
+    of each CXR by id; numbers also by task. Numbers are cut at their quintiles.
     """
 
     name: str
-    values: Mapping[str, str | Mapping[str, float]]
+    values: Mapping[str, str | float | Mapping[str, float]]
+
+    @classmethod
+    def of_words(cls, name: str, words: Mapping[str, str]) -> Shortcut:
+        """Words by id, which are numbers where all of them are, and more than there are quintiles."""
+        if len(set(words.values())) > QUANTILES:
+            with contextlib.suppress(ValueError):
+                numbers = {identifier: float(word) for identifier, word in words.items()}
+                if all(map(math.isfinite, numbers.values())):
+                    return cls(name, numbers)
+        return cls(name, words)
 
     def of_task(self, ids: Sequence[str], task: str) -> tuple[np.ndarray, np.ndarray | None]:
         """(stratum of each CXR, -1 for none; the numbers, NaN for none, or None where they are words)."""
         given = [self.values.get(identifier) for identifier in ids]
-        if any(isinstance(value, Mapping) for value in given):
-            numbers = np.array([value.get(task, np.nan) if isinstance(value, Mapping) else np.nan for value in given])
+        given = [value.get(task) if isinstance(value, Mapping) else value for value in given]
+        if not any(isinstance(value, str) for value in given):
+            numbers = np.array([np.nan if value is None else value for value in given], np.float64)
             known = ~np.isnan(numbers)
-            edges = np.quantile(numbers[known], np.arange(1, QUANTILES) / QUANTILES) if known.any() else []
+            shares = np.arange(1, QUANTILES) / QUANTILES
+            edges = np.quantile(numbers[known], shares) if known.any() else np.empty(0)
             return np.where(known, np.searchsorted(edges, numbers, side="right"), -1), numbers
         words = sorted({value for value in given if isinstance(value, str)})
         return np.array([words.index(value) if isinstance(value, str) else -1 for value in given]), None
@@ -54,56 +69,80 @@ def rows_of(
     scored: np.ndarray,
     labels: np.ndarray,
     failed: np.ndarray,
-    times: Sequence[np.ndarray],
+    times: Iterable[np.ndarray],
 ) -> list[dict]:
     """A row per task: "mean", the AUROC within strata with its interval, and beside it the whole AUROC, the share of
-    its excess over 0.5 that the shortcut explains, and the shortcut's own AUROC and Spearman correlation with it.
+    its excess over 0.5 that the shortcut explains, and the shortcut's own AUROC and Spearman correlation with it; and
+    one for the mean over the tasks of which all of that is known.
 
     scored, labels: float64 [n, K], NaN where there is none. failed: int [K]. times: blocks [r, n] of how often each CXR
     was drawn. Raises InputError if no CXR has a value.
     """
-    found = []
-    for k, task in enumerate(tasks):
-        stratum, numbers = shortcut.of_task(ids, task)
-        if (stratum < 0).all():
-            raise InputError(
-                f"{shortcut.name}: no CXR has a value of {task}; a key of the records, or a file with scores"
-            )
+    given = [shortcut.of_task(ids, task) for task in tasks]
+    if all((stratum < 0).all() for stratum, _ in given):
+        raise InputError(f"{shortcut.name}: no CXR has a value of {', '.join(tasks[:3])}: a key or a file with scores")
+    taken = []
+    for k, (task, (stratum, _)) in enumerate(zip(tasks, given)):
         usable = ~np.isnan(scored[:, k]) & ~np.isnan(labels[:, k])
         if without := [identifier for identifier, lacks in zip(ids, usable & (stratum < 0)) if lacks]:
-            log.warning("%s: no value, left out: %s", shortcut.name, few(without))
+            log.warning("%s: %s: no value, left out: %s", shortcut.name, task, few(without))
         rows = np.flatnonzero(usable & (stratum >= 0))
-        score, positive, parts = scored[rows, k], labels[rows, k] == 1, stratum[rows]
-        once = np.ones((1, len(rows)))
-        whole, within, pairs = _areas(score, positive, parts, once)
-        drawn = [_areas(score, positive, parts, block[:, rows])[:2] for block in times]
-        wholes, withins = (np.concatenate(part) for part in zip(*drawn))
+        taken.append((rows, scored[rows, k], labels[rows, k] == 1, stratum[rows]))
+    drawn: list[list] = [[] for _ in tasks]
+    for block in times:  # once for all tasks: it may be large
+        for one, (rows, score, positive, parts) in zip(drawn, taken):
+            one.append(_areas(score, positive, parts, block[:, rows])[:2])
+    replicates = [tuple(np.concatenate(part) for part in zip(*blocks)) for blocks in drawn]
+    found = []
+    for k, (task, (_, numbers)) in enumerate(zip(tasks, given)):
+        rows, score, positive, parts = taken[k]
+        whole, within, pairs = _areas(score, positive, parts, np.ones((1, len(rows))))
+        wholes, withins = replicates[k]
         row = interval_row("shortcut", task, float(within[0]), withins, len(rows), int(failed[k]))
-        lower, upper, _ = bootstrap.interval(_explained(wholes, withins))
-        row |= {
-            "by": shortcut.name,
-            "strata": len(np.unique(parts)),
-            "positives": int(positive.sum()),
-            "pairs": float(pairs[0]),
-            "auroc": float(whole[0]),
-            "explained": float(_explained(whole, within)[0]),
-            "explained_lower": lower,
-            "explained_upper": upper,
-        }
+        row |= {"by": shortcut.name, "strata": len(np.unique(parts)), "positives": int(positive.sum())}
+        row |= {"pairs": float(pairs[0])} | _about(float(whole[0]), float(within[0]), wholes, withins)
         if numbers is not None:
-            row["floor"] = scores.value("auroc", numbers[rows], positive)
-            row["spearman"] = spearman(score, numbers[rows])
+            row["floor"] = scores.value("auroc", numbers[rows], positive) if len(rows) else np.nan
+            row["spearman"] = spearman(score, numbers[rows]) if len(rows) else np.nan
         if np.isnan(within[0]):
-            row["reason"] = "no stratum has both a positive and a negative CXR"
+            known = "no stratum has both a positive and a negative CXR"
+            row["reason"] = known if len(rows) else "no CXR has a score, a label and a value"
         found.append(row)
+    if len(found) > 1:
+        found.append(_average(shortcut, found, replicates))
     return found
+
+
+def _average(shortcut: Shortcut, rows: Sequence[dict], replicates: Sequence[tuple[np.ndarray, ...]]) -> dict:
+    """The row of the mean over tasks; what is explained is that of the means."""
+    known = [k for k, row in enumerate(rows) if not np.isnan(row["mean"])]
+    used = [rows[k] for k in known]
+    wholes, withins = (
+        bootstrap.nanmean(np.array([replicates[k][part] for k in known or [0]]), axis=0) for part in (0, 1)
+    )
+
+    def mean(key: str) -> float:
+        return float(bootstrap.nanmean(np.array([row[key] for row in used], np.float64))) if used else np.nan
+
+    failed = max(row["failed"] for row in rows)
+    row = interval_row("shortcut", AVERAGE, mean("mean"), withins, sum(row["n"] for row in used), failed)
+    row |= {"by": shortcut.name, "positives": sum(row["positives"] for row in used), "tasks": len(used)}
+    row |= {"pairs": mean("pairs")} | _about(mean("auroc"), mean("mean"), wholes, withins)
+    return row | {key: mean(key) for key in ("floor", "spearman") if any(key in row for row in rows)}
+
+
+def _about(whole: float, within: float, wholes: np.ndarray, withins: np.ndarray) -> dict[str, float | None]:
+    """An AUROC, and which part of it is explained."""
+    lower, upper, _ = bootstrap.interval(_explained(wholes, withins))
+    share = float(_explained(np.array(whole), np.array(within)))
+    return {"auroc": whole, "explained": share, "explained_lower": lower, "explained_upper": upper}
 
 
 def _areas(score: np.ndarray, positive: np.ndarray, parts: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, ...]:
     """(AUROC, AUROC within parts, share of the pairs that are within), each [r], of CXRs drawn times [r, n]."""
     wins, pairs = scores.wins_and_pairs(score, positive, times)
     inner = [scores.wins_and_pairs(score[own], positive[own], times[:, own]) for own in _each(parts)]
-    inner_wins, inner_pairs = (np.sum(part, axis=0) for part in zip(*inner))
+    inner_wins, inner_pairs = (np.sum(part, axis=0) for part in zip(*inner)) if inner else (wins * 0, pairs * 0)
     return scores.ratio(wins, pairs), scores.ratio(inner_wins, inner_pairs), scores.ratio(inner_pairs, pairs)
 
 

@@ -7,9 +7,11 @@ Where it sorts replicates without a defined mean last, and so lets them become b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
 
 import numpy as np
 
+UNWATCHED: Iterator = repeat(None)  # steps that nobody counts
 _BLOCK = 1 << 20  # indices drawn at once: memory does not grow with the number of CXRs times replicates
 
 
@@ -33,33 +35,52 @@ def times_drawn(rows: np.ndarray, n: int) -> np.ndarray:
     return np.bincount((rows + offsets).ravel(), minlength=len(rows) * n).reshape(-1, n)
 
 
-def means(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
+def moved(steps: Iterator, count: int) -> None:
+    """Move on by so many steps, for who watches."""
+    for _ in islice(steps, count):
+        pass
+
+
+def means(
+    table: np.ndarray,
+    replicates: int,
+    seed: int,
+    groups: tuple[np.ndarray, int] | None = None,
+    steps: Iterator = UNWATCHED,
+) -> np.ndarray:
     """Replicate means, float64 [replicates, K], of a table [n, K]; NaN is skipped, a mean of nothing is NaN.
 
-    groups: as `groups_of` gives them; then whole groups are drawn, as when one patient has several CXRs.
+    groups: as `groups_of` gives them; then whole groups are drawn, as when one patient has several CXRs. steps: moves
+    on by one with each replicate.
     """
     defined = ~np.isnan(table)
     values = np.where(defined, table, 0.0)
     if groups is not None:
-        totals = sums(np.concatenate([values, defined], axis=1), replicates, seed, groups)
+        totals = sums(np.concatenate([values, defined], axis=1), replicates, seed, groups, steps)
         total, count = np.split(totals, 2, axis=1)
         return _divide(total, count)
-    total = _column_sums(values, replicates, seed)
+    total = _column_sums(values, replicates, seed, steps)
     everywhere = defined.all(axis=0)
     count = np.full(total.shape, len(table), np.int64)
-    count[:, ~everywhere] = _column_sums(defined[:, ~everywhere], replicates, seed)
+    count[:, ~everywhere] = _column_sums(defined[:, ~everywhere], replicates, seed, UNWATCHED)
     return _divide(total, count)
 
 
-def sums(table: np.ndarray, replicates: int, seed: int, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
-    """Replicate sums, float64 [replicates, K], of a table [n, K] without NaN."""
+def sums(
+    table: np.ndarray,
+    replicates: int,
+    seed: int,
+    groups: tuple[np.ndarray, int] | None = None,
+    steps: Iterator = UNWATCHED,
+) -> np.ndarray:
+    """Replicate sums, float64 [replicates, K], of a table [n, K] without NaN; parameters as of `means`."""
     if groups is not None:
         number, n = groups
         table = np.stack([np.bincount(number, column, n) for column in table.T], axis=1) if n else table
-    return _column_sums(table, replicates, seed)
+    return _column_sums(table, replicates, seed, steps)
 
 
-def _column_sums(table: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+def _column_sums(table: np.ndarray, replicates: int, seed: int, steps: Iterator) -> np.ndarray:
     """Sums of each replicate's rows, [replicates, K], of a table [n, K]: of floats as floats, of bool as int64.
 
     Sums of whole numbers are exact however they are made: how often each row is drawn, times the row. Others have the
@@ -79,6 +100,7 @@ def _column_sums(table: np.ndarray, replicates: int, seed: int) -> np.ndarray:
         for k, column in zip(np.flatnonzero(~whole), columns):
             np.take(column, rows, out=drawn, mode="clip")  # no row is outside: to clip is cheaper than to check
             result[block, k] = drawn.sum(axis=1)
+        moved(steps, len(rows))
     return result
 
 

@@ -35,8 +35,9 @@ class Metric:
         a heatmap that is a cone.
     is_default: whether it is measured where nobody asks for any.
     counts: how many counts, where these are summed over images.
-    is_distance: whether less is better, so that an absent mask has no worst value.
+    is_distance: whether less is better, so that an absent mask or heatmap has no worst value.
     undefined: why a task with a truth may have no value at all.
+    needs_truth: whether it is measured against what was outlined; others can do without.
     """
 
     looks_at: str
@@ -49,12 +50,15 @@ class Metric:
     counts: int = 0
     is_distance: bool = False
     undefined: str = ""
+    needs_truth: bool = True
 
     def load(self, name: str = "") -> Callable[..., Any]:
         """The function, or another one of its module."""
         module, _, function = self.function.partition(":")
         return getattr(importlib.import_module(f"chextools.metrics.{module}"), name or function)
 
+
+_NO_SHARES = "the map has negative values (see --sign), or is 0 everywhere"
 
 # In the order of the rows.
 LOCALISATION: Mapping[str, Metric] = {
@@ -68,11 +72,24 @@ LOCALISATION: Mapping[str, Metric] = {
     ),
     "pixel": Metric(looks_at=MASKS, is_default=True),
     "count": Metric(looks_at=MASKS, is_default=True),
-    "energy": Metric(
+    "energy": Metric(looks_at=HEATMAPS, function="energy:energy_inside", chance="share", undefined=_NO_SHARES),
+    "border": Metric(
         looks_at=HEATMAPS,
-        function="energy:energy_inside",
-        chance="share",
-        undefined="the map has negative values (see --sign), or is 0 everywhere",
+        function="energy:energy_in_border",
+        extras=("chance",),
+        options=("border",),
+        is_distance=True,
+        undefined=_NO_SHARES,
+        needs_truth=False,
+    ),
+    "outside": Metric(
+        looks_at=HEATMAPS,
+        function="energy:energy_outside",
+        extras=("chance",),
+        options=("lungs",),
+        is_distance=True,
+        undefined=f"{_NO_SHARES}, or no CXR has lungs",
+        needs_truth=False,
     ),
     "rank": Metric(looks_at=HEATMAPS, function="ranking:rank", chance="share"),
     "pixel-auroc": Metric(looks_at=HEATMAPS, function="ranking:pixel_auroc", chance=0.5),

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from chextools.metrics.bootstrap import UNWATCHED, moved
 from chextools.metrics.student import quantile_975, upper_tail
 
 MOST_EXACT = 14  # clusters whose signs are all tried, 2^14 ways
@@ -41,7 +42,9 @@ class Clusters:
         return np.stack([np.bincount(self.number, column, self.count) for column in filled.T], axis=1)
 
 
-def sign_flip(contributions: np.ndarray, seed: int = 0, is_binary: bool = False) -> tuple[np.ndarray, list[str]]:
+def sign_flip(
+    contributions: np.ndarray, seed: int = 0, is_binary: bool = False, steps: Iterator = UNWATCHED
+) -> tuple[np.ndarray, list[str]]:
     """Two-sided p-values, float64 [K], of sums that are symmetric about 0 if there is no difference; and their tests.
 
     contributions: float64 [G, K], what each cluster adds to each sum, NaN where it has no value. The share of all ways
@@ -53,7 +56,7 @@ def sign_flip(contributions: np.ndarray, seed: int = 0, is_binary: bool = False)
     is far below its level. There ways that are just as far count a half (`MID_P`; Lancaster 1961). Of hits
     (is_binary), whose differences are all of one size, even that rejects 2% of 8 CXRs: from `LEAST_NORMAL` clusters on
     they take the normal limit without correction (`MCNEMAR`), at most 5.9% whatever share of CXRs may differ; both are
-    what Fagerland, Lydersen and Laake (2013) advise.
+    what Fagerland, Lydersen and Laake (2013) advise. steps: moves on by one with each thousand draws.
     """
     p, tests, drawn = np.ones(contributions.shape[1]), [], []
     for k, column in enumerate(contributions.T):
@@ -72,10 +75,12 @@ def sign_flip(contributions: np.ndarray, seed: int = 0, is_binary: bool = False)
             p[k] = (beyond + equal * _OF_TIES[tests[k]]) / len(signs)
     if drawn:
         columns = np.nan_to_num(contributions[:, drawn])
-        beyond, equal = np.zeros(len(drawn)), np.zeros(len(drawn))
+        beyond, equal, done = np.zeros(len(drawn)), np.zeros(len(drawn)), 0
         for signs in _signs(len(columns), seed):
             more, same = _as_far(signs @ columns, columns)
             beyond, equal = beyond + more, equal + same
+            moved(steps, (done + len(signs)) // 1000 - done // 1000)
+            done += len(signs)
         p[drawn] = (beyond + (equal + 1) * [_OF_TIES[tests[k]] for k in drawn]) / (DRAWS + 1)
     return np.minimum(p, 1.0), tests
 
@@ -155,13 +160,16 @@ class Difference:
         return upper_tail(distance / self.error, self.freedom)
 
 
-def differences(pred: np.ndarray, ref: np.ndarray, clusters: Clusters, seed: int = 0) -> list[Difference]:
+def differences(
+    pred: np.ndarray, ref: np.ndarray, clusters: Clusters, seed: int = 0, steps: Iterator = UNWATCHED
+) -> list[Difference]:
     """The difference of each task of two tables [n, K], and last that of the mean over tasks.
 
     Each side's mean is over the rows where it is defined, the difference over those where both are. Intervals are
     Student's t with the jackknife over clusters, which for one row a cluster is the usual error of the mean; that of
     the decrease is symmetric in its logarithm. Where all values are 0 or 1, two rows are added, a hit of one side and
     a miss of the other each, and t is normal (Bonett and Price 2012), as rows that agree by chance have no spread.
+    steps: as of `sign_flip`.
     """
     is_binary = _are_binary(pred) and _are_binary(ref)
     both = pred - ref
@@ -171,7 +179,7 @@ def differences(pred: np.ndarray, ref: np.ndarray, clusters: Clusters, seed: int
         shares = np.where(clusters.sums(~np.isnan(both)) > 0, contributions / n, np.nan)
     known = np.flatnonzero(n > 0)
     average = np.where(np.isnan(shares).all(axis=1), np.nan, np.nan_to_num(shares[:, known]).sum(axis=1) / len(known))
-    p, tests = sign_flip(np.column_stack([shares, average]), seed, is_binary)
+    p, tests = sign_flip(np.column_stack([shares, average]), seed, is_binary, steps)
     groups = [[k] for k in range(pred.shape[1])] + [known.tolist()]
     found = []
     for k, columns in enumerate(groups):

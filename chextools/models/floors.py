@@ -1,4 +1,5 @@
-"""What an AUROC is worth: scores from what takes no look at the lungs, the size of the file or an 8 x 8 thumbnail.
+"""What an AUROC is worth: scores from what takes no look at the lungs: the size of the file, how the film was exposed,
+or an 8 x 8 thumbnail.
 
 Where positives and negatives come from different scanners, or were compressed differently, these alone tell them apart,
 and a network may do no more. Each is a logistic regression fitted to another set's labels.
@@ -25,6 +26,8 @@ from chextools.xrays import images
 log = logging.getLogger(__name__)
 
 _SIDE = 8
+_EXPOSED = 64  # pixels of the side at which grey levels are counted
+_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the pixels, quantiles of which are the exposure
 _RIDGE = 1.0  # on standardised features: a thumbnail has 64
 
 
@@ -45,9 +48,13 @@ class Floor:
 
 
 def features_of(path: str, kind: str) -> np.ndarray:
-    """float64 [D]: the logarithm of the file's size, 64 pixels of its thumbnail in [0, 1], or both with the thumbnail's
-    mean and standard deviation. Raises InputError for what is no image.
+    """float64 [D]: the logarithm of the file's size; mean, standard deviation and quantiles of grey levels, which know
+    nothing of where; 64 pixels of a thumbnail, in [0, 1]; or both size and thumbnail, with the thumbnail's mean and
+    standard deviation. Raises InputError for what is no image.
     """
+    if kind == "exposure":
+        levels = images.load(path, _EXPOSED).ravel() / 255
+        return np.array([levels.mean(), levels.std(), *np.quantile(levels, _SHARES)])
     thumbnail = images.load(path, _SIDE).ravel() / 255
     size = [math.log(os.path.getsize(path))]
     if kind == "filesize":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,10 @@ MOST, FEW = 360, 60  # pictures of a page, and as many as are shown larger; 12 o
 SIDE, SMALL = 480, 320  # pixels of the longer side: sharp at half that width on any screen
 MOST_OPEN = 14  # groups that are open from the start
 _QUALITY = 80
+_MOST_SVG, _FEW_BYTES = 1 << 27, 1 << 13  # letters of an SVG, and of an image in it that stays as it is
+_SVG = re.compile(r'<svg [^<>]*?\bwidth="(\d{1,5})" height="(\d{1,5})"')
+_METADATA = re.compile("<metadata>[^<]*</metadata>")
+_PIXELS = re.compile("data:image/png;base64,([A-Za-z0-9+/=]+)")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def extremes(views: Sequence[View], count: int) -> tuple[list[View], list[View]]
 
 def embedded(path: str, side: int = SIDE) -> tuple[str, int, int]:
     """A picture as data: URI, no side longer than `side`, and its width and height. Raises InputError."""
+    if path.endswith(".svg"):
+        return _vectors(path, side)
     images.check(path)
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
@@ -79,9 +86,40 @@ def embedded(path: str, side: int = SIDE) -> tuple[str, int, int]:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _data(picture), *picture.size
+
+
+def _data(picture: Image.Image) -> str:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii"), *picture.size
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def _vectors(path: str, side: int) -> tuple[str, int, int]:
+    """An SVG of chex-view as `embedded`: lines and text stay vectors, the pixels below them become few enough."""
+    try:
+        with open(path, encoding="ascii") as stream:
+            text = stream.read(_MOST_SVG + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or 'no SVG of chex-view'}") from None
+    head = _SVG.match(text)
+    if not head or len(text) > _MOST_SVG:
+        raise InputError(f"{path}: no SVG of chex-view")
+    width, height = map(int, head.groups())
+    share = min(1.0, side / max(width, height, 1))
+
+    def smaller(found: re.Match) -> str:
+        try:
+            with Image.open(io.BytesIO(base64.b64decode(found[1])), formats=("PNG",)) as image:
+                picture = image.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{path}: an image in it is broken ({type(error).__name__})") from None
+        size = [max(1, round(share * n)) for n in picture.size]
+        return _data(picture.resize(size, Image.Resampling.LANCZOS)) if len(found[1]) > _FEW_BYTES else found[0]
+
+    text = _PIXELS.sub(smaller, _METADATA.sub("", text, count=1))
+    uri = "data:image/svg+xml;base64," + base64.b64encode(text.encode("ascii")).decode("ascii")
+    return uri, round(share * width), round(share * height)
 
 
 def section(

@@ -17,7 +17,7 @@ from chextools.reporting.drawing import Drawing, escaped
 from chextools.reporting.ranking import Place
 
 MOST_ROWS = 16  # of a table that is not folded
-NUMBERS_FIRST = ("leaderboard", "place", "network")  # sections in which tables stand above figures
+NUMBERS_FIRST = ("leaderboard", "place", "network", "trust")  # sections in which tables stand above figures
 P_DECIMALS = 4  # of p-values, of which none is 0
 
 
@@ -204,7 +204,7 @@ class _Writer:
         if section.id == "verdict":  # the answer, then how it was found
             parts += [*map(self.table, section.tables), '<div class="rules">', *notes, "</div>"]
         elif section.id in NUMBERS_FIRST:
-            parts += [*map(self.table, section.tables), figures]
+            parts += [*map(self.table, section.tables[:1]), *tables[1:], figures]
         else:
             parts += [figures, *tables]
         parts += map(self.gallery, section.pictures)

@@ -28,6 +28,8 @@ NAMES = {
     "lesion-recall": "Lesion recall",
     "lesion-precision": "Lesion precision",
     "energy": "Energy inside",
+    "border": "Energy in the border",
+    "outside": "Energy outside the lungs",
     "rank": "Mass rank",
     "road": "ROAD",
     "sensitivity": "Sensitivity",

@@ -1,5 +1,5 @@
-"""Three questions to each run, answered from its rows by stated rules: does it look at the right place, does it follow
-the network, is it more than chance.
+"""Questions to each run, answered from its rows by stated rules: does it look at the right place, does it follow the
+network, is it more than chance; and, of `trust`, can the AUROC be trusted.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from chextools.reporting import figures
+from chextools.reporting import figures, trust
 from chextools.reporting.figures import Curve, Interval
 from chextools.reporting.leaderboard import ranked
 from chextools.reporting.page import P_DECIMALS, Column, Figure, Section, Table
@@ -123,6 +123,7 @@ def sentence(run: Run, floors: Sequence[Run]) -> str:
     if over:
         metric, better, known = over[0]
         parts.append(f"more than chance in {len(better)} of {count(len(known), 'task')} (by {within(metric)})")
+    parts += filter(None, [trust.sentence(run)])
     said = "; ".join(parts)
     return f"{said[:1].upper()}{said[1:]}." if said else ""
 
@@ -145,7 +146,7 @@ def _over_tasks(
 
 def asked(runs: Sequence[Run]) -> list[Run]:
     """The runs that are asked, best first: models; floors and human benchmarks are what they are held against."""
-    return [run for run, _ in ranked(runs) if run.role == "model" and run.rows["eval"]]
+    return [run for run, _ in ranked(runs) if run.role == "model" and (run.rows["eval"] or run.rows["shortcut"])]
 
 
 def verdicts(runs: Sequence[Run]) -> Section | None:
@@ -306,4 +307,4 @@ def _mean(lines: Sequence[Sequence[float]]) -> list[float]:
     return [sum(values) / len(lines) for values in zip(*lines)] if lines else []
 
 
-SECTIONS: Sequence[Callable[[Sequence[Run]], Section | None]] = (verdicts, place, network, chance)
+SECTIONS: Sequence[Callable[[Sequence[Run]], Section | None]] = (verdicts, place, network, chance, trust.section)

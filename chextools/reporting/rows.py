@@ -21,7 +21,7 @@ from chextools.records.records import Failure, Located
 from chextools.results import study_csv
 from chextools.tasks import canonical
 
-KINDS = ("eval", "compare", "tune", "features", "regress", "view", "curves")
+KINDS = ("eval", "shortcut", "compare", "tune", "features", "regress", "view", "curves")
 CURVES = ("deletion", "deletion_random", "deletion_centre", "insertion", "insertion_random", "insertion_centre")
 BESIDE = ("chance", "floor")  # what stands beside a metric: of a map at random, and of one that looks at the centre
 MOST_LETTERS = 300  # of a name
@@ -70,7 +70,7 @@ def _kind(row: dict) -> str:
     if "for" in row and "metric" in row:
         return "tune"
     if "metric" in row and "mean" in row:
-        return "eval"
+        return "shortcut" if row["metric"] == "shortcut" else "eval"
     if "metric" in row:
         what = "replicates" if "means" in row else "not a row of results"
         raise NoResults(f"{what}; give the rows that chex-eval writes to stdout")
@@ -137,10 +137,18 @@ def _eval(row: dict) -> dict:
         "score_threshold",
         "resample",
         "seed",
+        "border",
         "reason",
     )
     numbers = ["mean", "lower", "upper", *(name for name in BESIDE if name in row)]
     return start | _numbers(row, numbers) | _details(row, details)
+
+
+def _shortcut(row: dict) -> dict:
+    start = {"metric": "shortcut", "task": _name(row, "task"), "by": _name(row, "by")}
+    numbers = ("mean", "lower", "upper", "auroc", "explained", "explained_lower", "explained_upper", "floor")
+    details = ("n", "replicates", "strata", "positives", "failed", "resample", "seed", "reason")
+    return start | _numbers(row, (*numbers, "spearman", "pairs")) | _details(row, details)
 
 
 def _compare(row: dict) -> dict:
@@ -211,6 +219,7 @@ def _curves(row: dict) -> dict:
 
 _CHECKS: dict[str, Callable[[dict], dict]] = {
     "eval": _eval,
+    "shortcut": _shortcut,
     "compare": _compare,
     "tune": _tune,
     "features": _features,
@@ -241,6 +250,7 @@ _TEXTS = {
     "",
     "metric",
     "task",
+    "by",
     "id",
     "img_id",
     "name",

@@ -30,7 +30,7 @@ SUMMARIES = (AVERAGE, "Competition")  # rows over several tasks, and no task's
 MOST_ROWS = 500_000  # of a file
 
 _EXTENSIONS = (".jsonl", ".json", ".csv")
-_FLOORS = {"random", "centre", "center", "mean", "filesize", "thumbnail"}  # methods that look at no lesion
+_FLOORS = {"random", "centre", "center", "mean", "filesize", "exposure", "thumbnail"}  # methods that look at no lesion
 _HUMANS = {"human", "humans", "humanbenchmark", "hb", "radiologist", "radiologists"}
 _BENCHMARK = "_humanbenchmark"
 
@@ -210,11 +210,11 @@ def _read_into(run: Run, source: str, stdin: BinaryIO, items: list, steps: Itera
 
 
 def _key(kind: str, row: dict) -> tuple:
-    names = ("metric", "task", "id", "feature", "model", "for", "threshold", "cutoff", "score_threshold")
+    names = ("metric", "task", "by", "id", "feature", "model", "for", "threshold", "cutoff", "score_threshold")
     return (kind, *(row.get(name) for name in names))
 
 
 def _called(row: dict) -> str:
     if "id" in row:
         return f"id {row['id']!r}"
-    return " ".join(str(row[name]) for name in ("metric", "task", "feature") if row.get(name) is not None)
+    return " ".join(str(row[name]) for name in ("metric", "task", "by", "feature") if row.get(name) is not None)

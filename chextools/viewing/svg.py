@@ -15,13 +15,16 @@ from chextools.viewing.colours import GREY, PREDICTED, RIM, TRUTH, Theme, evenly
 from chextools.viewing.overlay import DASH, DASHED, LINE_WIDTH, MARKER_WIDTHS, RIM_WIDTH, Panel
 from chextools.viewing.sketch import Box, Ramp, Shape, Shown, Sketch, Swatch, Written
 
+# Older readers, and Office, know no other name than xlink:href for where an image's pixels are.
+_NAMES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
 
 def text_of(sketch: Sketch, theme: Theme, metadata: str = "") -> str:
     """The document. metadata: what it says of itself, unseen."""
     size = f'width="{sketch.width}" height="{sketch.height}" viewBox="0 0 {sketch.width} {sketch.height}"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="Helvetica, Arial, sans-serif">',
+            f'<svg {_NAMES} {size} font-family="Helvetica, Arial, sans-serif">',
             f"<metadata>{html.escape(metadata, quote=False)}</metadata>",
             f'<rect width="100%" height="100%" fill="{_hex(theme.paper)}"/>',
             *(_drawn(shape, theme) for shape in sketch.shapes),
@@ -122,7 +125,7 @@ def _image(pixels: np.ndarray, x: float, y: float) -> str:
     height, width = pixels.shape[:2]
     data = base64.b64encode(out.getvalue()).decode("ascii")
     place = f'x="{_n(x)}" y="{_n(y)}" width="{width}" height="{height}"'
-    return f'<image {place} href="data:image/png;base64,{data}"/>'
+    return f'<image {place} xlink:href="data:image/png;base64,{data}"/>'
 
 
 def _escaped(text: str) -> str:

@@ -17,12 +17,12 @@ from PIL import Image, PngImagePlugin
 from chextools.errors import InputError
 from chextools.plumbing import files
 from chextools.records import records
-from chextools.viewing import png, svg
+from chextools.viewing import pdf, png, svg
 from chextools.viewing.colours import THEMES
 from chextools.viewing.sketch import Sketch
 from chextools.viewing.text import legible
 
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 _STAMP = "chex-view"  # the text chunk that says what a PNG was made from
 
 
@@ -66,6 +66,8 @@ class Target:
         with files.atomic(path, self.force or self.resume, clean=False) as stream:
             if self.format == "svg":
                 stream.write(svg.text_of(picture, theme, f"{_STAMP} {told}").encode("ascii", "xmlcharrefreplace"))
+            elif self.format == "pdf":
+                stream.write(pdf.bytes_of(svg.text_of(picture, theme), f"{_STAMP} {told}"))
             else:
                 stamp = PngImagePlugin.PngInfo()
                 stamp.add_text(_STAMP, told)
@@ -79,6 +81,10 @@ def _stamp_of(path: Path) -> dict:
             with open(path, encoding="ascii") as stream:
                 _, line = stream.readline(), stream.readline()
             stamp = json.loads(html.unescape(line.removeprefix(f"<metadata>{_STAMP} ").removesuffix("</metadata>\n")))
+        elif path.suffix == ".pdf":
+            with open(path, encoding="latin-1") as stream:
+                _, line = stream.readline(), stream.readline()
+            stamp = json.loads(line.removeprefix(f"%{_STAMP} "))
         else:
             with Image.open(path, formats=["PNG"]) as image:
                 stamp = json.loads(image.info[_STAMP])

@@ -17,8 +17,8 @@ from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS
 SIZE = (40, 60)
 TRUTH = np.zeros(SIZE, bool)
 TRUTH[5:15, 10:30] = True
-OF_MAPS = [name for name, metric in LOCALISATION.items() if metric.looks_at == HEATMAPS]
-NEW = [name for name, metric in LOCALISATION.items() if not metric.is_default]
+OF_MAPS = [name for name, metric in LOCALISATION.items() if metric.looks_at == HEATMAPS and metric.needs_truth]
+NEW = [name for name, metric in LOCALISATION.items() if not metric.is_default and metric.needs_truth]
 
 
 @pytest.fixture

@@ -86,6 +86,39 @@ def test_what_says_no_more_than_the_shortcut_is_chance_within_it(cli, data):
     assert (found["mean"], found["explained"]) == (0.5, 1.0)
 
 
+def test_numbers_of_a_key_are_cut_at_their_quintiles(cli, data):
+    labels, site, scores = data
+    ages = 20 + np.argsort(np.argsort(site + np.random.default_rng(2).random(200)))
+    given = records(scores, labels, age=ages.tolist())
+    found = row(cli("chex-eval", "--metric", "shortcut", "--shortcut", "age", stdin=given), "age")
+    assert found["strata"] == 5
+    assert found["mean"] == pytest.approx(concordance(scores, labels, (ages - 20) * 5 // 200), abs=1e-12)
+    assert found["spearman"] == pytest.approx(spearmanr(scores, ages).statistic, abs=1e-12)
+
+
+def test_the_average_is_over_the_tasks_that_the_shortcut_knows(cli, tmp_path, data):
+    """A floor that was fitted to two of three tasks leaves the third without a value, and with a reason."""
+    labels, _, scores = data
+    floor = np.random.default_rng(3).random(200)
+    lines = [json.loads(line) for line in records(scores, labels).splitlines()]
+    for line, other, noise in zip(lines, floor, np.random.default_rng(4).random(200)):
+        line["labels"] |= {"Mass": line["labels"][TASK], "Nodule": int(other > 0.5)}
+        line["scores"] |= {"Mass": round(noise, 3), "Nodule": round(other, 3)}
+    floors = [{"id": line["id"], "scores": {TASK: f, "Mass": f}} for line, f in zip(lines, floor)]
+    (tmp_path / "floor.jsonl").write_text("".join(json.dumps(line) + "\n" for line in floors))
+    options = ["--metric", "shortcut", "--shortcut", tmp_path / "floor.jsonl"]
+    result = cli("chex-eval", *options, stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
+    by_task = {found["task"]: found for found in map(json.loads, result.out.splitlines())}
+    assert by_task["Nodule"]["mean"] is None and by_task["Nodule"]["n"] == 0
+    assert by_task["Nodule"]["reason"] == "no CXR has a score, a label and a value"
+    average = by_task["Average"]
+    assert average["tasks"] == 2 and average["n"] == 400
+    for key in ("mean", "auroc", "floor", "spearman"):
+        assert average[key] == pytest.approx((by_task[TASK][key] + by_task["Mass"][key]) / 2, abs=1e-12)
+    assert average["explained"] == pytest.approx(1 - (average["mean"] - 0.5) / (average["auroc"] - 0.5), abs=1e-12)
+    assert average["lower"] < average["mean"] < average["upper"]
+
+
 def test_what_is_neither_a_file_nor_a_key_is_named(cli, data):
     labels, _, scores = data
     result = cli("chex-eval", "--metric", "shortcut", "--shortcut", "scanner", stdin=records(scores, labels))

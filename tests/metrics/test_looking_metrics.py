@@ -56,6 +56,32 @@ def test_energy_is_the_share_of_the_sum(case):
         assert found == pytest.approx(pixels[inside].sum() / pixels.sum(), rel=1e-5, abs=1e-7)  # float32's pixels
 
 
+@pytest.mark.parametrize("border", [0.03, 0.1, 0.49])
+def test_energy_in_the_border_is_that_of_its_pixels(case, border):
+    surface, pixels, truth, _ = case
+    share, chance = energy.energy_in_border(surface, truth, border)
+    if surface.values.min() < 0 or not surface.values.any():
+        assert np.isnan(share) and np.isnan(chance)
+        return
+    (y, x), (height, width) = (round(border * n) for n in surface.size), surface.size
+    rim = np.ones(surface.size, bool)
+    rim[y : height - y, x : width - x] = False
+    pixels = pixels.astype(np.float64)
+    assert share == pytest.approx(pixels[rim].sum() / pixels.sum(), rel=1e-5, abs=1e-6)
+    assert chance == pytest.approx(rim.mean(), abs=1e-12)
+
+
+def test_energy_outside_the_lungs_is_what_is_not_inside(case):
+    surface, pixels, truth, inside = case
+    share, chance = energy.energy_outside(surface, Mask.empty(surface.size), truth)
+    if surface.values.min() < 0 or not surface.values.any():
+        assert np.isnan(share) and np.isnan(chance)
+    else:
+        assert share == pytest.approx(pixels[~inside].sum(dtype=np.float64) / pixels.sum(dtype=np.float64), abs=1e-5)
+        assert chance == pytest.approx((~inside).mean(), abs=1e-12)
+    assert np.isnan(energy.energy_outside(surface, truth, None)).all()
+
+
 def test_rank_takes_the_first_of_equal_pixels(case):
     surface, pixels, truth, inside = case
     first = np.argsort(-pixels.ravel(), kind="stable")[: inside.sum()]

@@ -9,7 +9,7 @@ from report_data import eval_rows, write
 
 from chextools import report
 from chextools.errors import InputError
-from chextools.reporting import questions
+from chextools.reporting import questions, trust
 from chextools.reporting.questions import BETTER, NETWORK, OPEN, PLACE, UNKNOWN, WORSE
 from chextools.reporting.runs import Run
 
@@ -20,7 +20,7 @@ def _run(name: str, role: str = "model", **metrics: tuple) -> Run:
     rows = [
         {"metric": metric.replace("_", "-"), "task": "Average"} | dict(zip(keys, v)) for metric, v in metrics.items()
     ]
-    return Run(name, role, {"eval": rows, "compare": [], "curves": []})
+    return Run(name, role, {"eval": rows, "shortcut": [], "compare": [], "curves": []})
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,9 @@ def test_every_metric_of_a_question_is_one_that_a_command_writes():
     from chextools.metrics.catalogue import LOCALISATION
     from chextools.probing.probes import PROBES
 
-    assert set(PLACE) == set(LOCALISATION) - {"pixel", "count"}
+    against_truth = {name for name, metric in LOCALISATION.items() if metric.needs_truth}
+    assert set(PLACE) == against_truth - {"pixel", "count"}
+    assert set(trust.ELSEWHERE) == set(LOCALISATION) - against_truth
     assert set(NETWORK) == set(PROBES)
 
 

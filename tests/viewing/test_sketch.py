@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+import zlib
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from chextools.errors import InputError
 from chextools.masks.mask import Mask
-from chextools.viewing import colours, legend, png, sketch, svg
+from chextools.viewing import colours, legend, pdf, png, sketch, svg
 from chextools.viewing.legend import Legend
 from chextools.viewing.overlay import Panel
 from chextools.viewing.sketch import Line, Shown, Sketch, Written
@@ -105,6 +106,31 @@ def test_the_bar_has_its_values_under_it():
     assert all(s.y > ramp.y + ramp.pixels.shape[0] for s in values)
 
 
+def test_a_pdf_is_the_svg(panel):
+    """Every operator's numbers are those of the SVG; the table of objects leads to each."""
+    lines = [Line("Edema (\\) 50 %", True, [("IoU 0.4", True), ("hit", False)]), Line("caf\xe9 \u2013 b")]
+    made = sketch.stacked([sketch.text_block(lines, 400, 12), sketch.of_panel(panel)], 4, 8)
+    text = svg.text_of(made, colours.THEMES["light"])
+    document = pdf.bytes_of(text, 'chex-view {"a": "\\u00e9"}')
+    assert document.splitlines()[1] == b'%chex-view {"a": "\\u00e9"}'
+    start = int(document.rpartition(b"startxref\n")[2].split()[0])
+    rows = document[start:].splitlines()[3 : 2 + int(document[start:].splitlines()[1].split()[1])]
+    for number, row in enumerate(rows, 1):
+        assert document[int(row[:10]) :].startswith(b"%d 0 obj" % number)
+    streams = [zlib.decompress(s) for s in re.findall(rb"stream\n(.*?)\nendstream", document, re.S)]
+    content, pixels = streams[0].decode("cp1252"), streams[1]
+    root = ET.fromstring(text)
+    assert len(pixels) == 3 * H * W and pixels[:3] == bytes(
+        png.image_of(sketch.of_panel(panel), colours.THEMES["light"]).getpixel((0, 0))
+    )
+    drawn = [p.get("d") for p in root.iter(f"{SVG}path")]
+    starts = [f"{d[1:].split('L')[0]} m" for d in drawn]
+    assert all(start in content for start in starts)
+    assert content.count(" l ") + content.count(" l\n") >= sum(d.count("L") for d in drawn)
+    assert "(Edema \\(\\\\\\) 50 %) Tj" in content and content.count(" Tj ET") == len(list(root.iter(f"{SVG}text")))
+    assert content.count(" Tz ") == content.count(" Tj ") and content.count("q ") == content.count("Q")
+
+
 def test_both_formats_look_alike_in_a_browser(panel, tmp_path):
     """Chromium's picture of the SVG beside ours of the PNG: X-ray, lines and points at the same places."""
     import browser
@@ -124,18 +150,19 @@ def test_both_formats_look_alike_in_a_browser(panel, tmp_path):
     assert (np.abs(shot - ours).max(axis=2) > 128).mean() < 0.01
 
 
-def test_a_finished_svg_is_known_again_and_another_theme_is_not(tmp_path, monkeypatch, cli):
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_a_finished_picture_is_known_again_and_another_theme_is_not(tmp_path, monkeypatch, cli, kind):
     monkeypatch.chdir(tmp_path)
     Image.new("L", (W, H), 100).save("x.png")
     record = {"id": "a", "image": "x.png", "masks": {"Edema": _mask(10, 10, 40, 40).to_rle()}}
     stdin = json.dumps(record).encode() + b"\n"
-    made = cli("chex-view", "-o", "v", "--format", "svg", "--theme", "light", stdin=stdin)
-    assert made.code == 0 and json.loads(made.out)["views"]["Edema"]["picture"] == "v/a_Edema.svg"
-    before = (tmp_path / "v/a_Edema.svg").stat()
-    again = cli("chex-view", "-o", "v", "--format", "svg", "--theme", "light", "--resume", stdin=stdin)
+    made = cli("chex-view", "-o", "v", "--format", kind, "--theme", "light", stdin=stdin)
+    assert made.code == 0 and json.loads(made.out)["views"]["Edema"]["picture"] == f"v/a_Edema.{kind}"
+    before = (tmp_path / f"v/a_Edema.{kind}").stat()
+    again = cli("chex-view", "-o", "v", "--format", kind, "--theme", "light", "--resume", stdin=stdin)
     assert (again.code, again.out) == (0, made.out)
-    assert (tmp_path / "v/a_Edema.svg").stat().st_mtime_ns == before.st_mtime_ns
-    other = cli("chex-view", "-o", "v", "--format", "svg", "--resume", stdin=stdin)
+    assert (tmp_path / f"v/a_Edema.{kind}").stat().st_mtime_ns == before.st_mtime_ns
+    other = cli("chex-view", "-o", "v", "--format", kind, "--resume", stdin=stdin)
     assert other.code == 1 and "made from another" in other.err
 
 
