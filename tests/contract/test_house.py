@@ -23,7 +23,7 @@ ROWS = (
     {"models"},
     {"saliency"},
     {"probing"},
-    {"evaluation", "training", "reporting", "viewing", "phantoms"},
+    {"evaluation", "tuning", "training", "reporting", "viewing", "phantoms"},
     {"comparison"},
     {"commands"},
     {"cli"},
