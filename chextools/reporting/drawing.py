@@ -7,18 +7,17 @@ series has a mark of its own besides).
 
 from __future__ import annotations
 
-import functools
 import html
 import io
 import math
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from chextools.errors import printable
+from chextools.plumbing.lettering import broken, font_of, has_letter, shortened, unaccented, width_of
 
 # Ink: (colour on light paper, colour on dark paper). Text inks have a contrast of 4.5:1 or more, the others of 3:1.
 INKS = {
@@ -124,32 +123,18 @@ def text_width(text: str, size: float) -> float:
     """How wide a line of text may be, in units: fonts of browsers are wider than ours by up to a fifth; wide characters
     of East Asia count as a square."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return _font(100).getlength(_plain(text)) * size / 100 * 1.19 + wide * size * 0.45
+    return width_of(_plain(text), 100) * size / 100 * 1.19 + wide * size * 0.45
 
 
 def fitted(text: str, size: float, width: float) -> str:
     """The text on one line, cut with an ellipsis where it is wider."""
-    text = printable(text)
-    if text_width(text, size) <= width:
-        return text
-    low, high = 0, min(len(text), 400)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if text_width(text[:middle] + "…", size) <= width else (low, middle - 1)
-    return text[:low].rstrip() + "…"
+    return shortened(printable(text), lambda part: text_width(part, size) <= width)
 
 
 def wrapped(text: str, size: float, width: float, lines: int = 2) -> list[str]:
-    """The text on at most so many lines, broken at spaces and after hyphens; the last is cut where it does not fit."""
-    pieces = re.findall(r"[^ _/-]*[ _/-]?", printable(text))
-    found: list[str] = []
-    while any(pieces) and len(found) < lines - 1:
-        count = 1
-        while count < len(pieces) and text_width("".join(pieces[: count + 1]).strip(), size) <= width:
-            count += 1
-        found.append(fitted("".join(pieces[:count]).strip(), size, width))
-        pieces = pieces[count:]
-    return [*found, fitted("".join(pieces).strip(), size, width)] if any(pieces) else found
+    """The text on at most so many lines, broken at spaces and after hyphens; each is cut where it does not fit."""
+    found = broken(printable(text), lambda part: text_width(part, size) <= width, lines, " _/-")
+    return [fitted(line, size, width) for line in found]
 
 
 # SVG
@@ -298,7 +283,7 @@ def png(drawing: Drawing) -> bytes:
                 (shape.x * scale, shape.y * scale),
                 _plain(shape.text),
                 INKS[shape.ink][0],
-                _font(shape.size * scale),
+                font_of(shape.size * scale),
                 anchor,
                 stroke_width=_BOLD * scale / 2 * shape.bold,
             )
@@ -355,17 +340,6 @@ def _dashes(points: Sequence[tuple[float, float]], gap: float = 5.0) -> list[lis
     return found
 
 
-@functools.cache
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)  # type: ignore[return-value]  # another only without a size
-
-
-@functools.cache
-def _has_glyph(letter: str) -> bool:
-    font = _font(40)
-    return letter == " " or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
-
-
 _SAME = str.maketrans({"−": "-", "–": "-", "×": "x", "≤": "<", "≥": ">"})
 
 
@@ -373,5 +347,4 @@ def _plain(text: str) -> str:
     """The text in letters that Pillow's own font has."""
     if text.isascii():
         return text
-    folded = unicodedata.normalize("NFKD", text.translate(_SAME))
-    return "".join(c if _has_glyph(c) else "?" for c in folded if not unicodedata.combining(c))
+    return "".join(c if has_letter(c) else "?" for c in unaccented(text.translate(_SAME)))

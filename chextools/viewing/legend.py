@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from chextools.plumbing.lettering import width_of
 from chextools.viewing.colours import GREY, heated
 from chextools.viewing.sketch import Ramp, Sketch, Swatch, Written
-from chextools.viewing.text import fitted, font_of
+from chextools.viewing.text import fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,17 @@ def drawn(legend: Legend, width: int, unit: float) -> Sketch:
 def _bar(legend: Legend, width: int, unit: float) -> Sketch:
     """The colours, under them their values, beside them the name."""
     size, small = round(unit), max(8, round(0.82 * unit))
-    font, tiny = font_of(size), font_of(small)
     bar = round(max(8 * unit, min(16 * unit, width / 3)))
     pad, thick = round(0.6 * unit), round(0.9 * unit)
-    name = fitted(legend.heat or "", font, width - bar - pad)
-    sketch = Sketch(min(width, int(bar + pad + font.getlength(name)) + 1), round(2.6 * unit))
+    name = fitted(legend.heat or "", size, width - bar - pad)
+    sketch = Sketch(min(width, int(bar + pad + width_of(name, size)) + 1), round(2.6 * unit))
     ramp = heated(np.full((thick, bar), GREY, np.uint8), np.broadcast_to(np.linspace(0, 1, bar), (thick, bar)))
     top = round(0.35 * unit)
     sketch.shapes.append(Ramp(0, top, ramp))
     sketch.shapes.append(Written(bar + pad, top + thick / 2, name, size))
     for share, end in zip(np.linspace(0, 1, max(2, len(legend.ends))), legend.ends):
-        text = fitted(end, tiny, bar / len(legend.ends))
-        x = share * (bar - tiny.getlength(text))
+        text = fitted(end, small, bar / len(legend.ends))
+        x = share * (bar - width_of(text, small))
         sketch.shapes.append(Written(x, top + thick + 0.75 * unit, text, small, "faint"))
     return sketch
 
@@ -64,8 +64,8 @@ def _sign(sign: str, name: str, width: int, unit: float) -> Sketch:
     """A sign and its name."""
     size = round(unit)
     swatch = round((3.4 if sign in ("truth", "predicted") else 1.5) * unit)
-    name = fitted(name, font_of(size), width - swatch - 0.5 * unit)
-    sketch = Sketch(int(swatch + 0.5 * unit + font_of(size).getlength(name)) + 1, round(1.5 * unit))
+    name = fitted(name, size, width - swatch - 0.5 * unit)
+    sketch = Sketch(int(swatch + 0.5 * unit + width_of(name, size)) + 1, round(1.5 * unit))
     height = round(1.4 * unit)
     sketch.shapes.append(Swatch(0, (sketch.height - height) // 2, swatch, height, sign, unit / 11))
     sketch.shapes.append(Written(swatch + 0.5 * unit, sketch.height / 2, name, size))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from chextools.plumbing.lettering import font_of
 from chextools.viewing.colours import GREY, PREDICTED, RIM, TRUTH, Theme, heated
 from chextools.viewing.overlay import FINE, draw_lines, draw_marker, draw_panel
 from chextools.viewing.sketch import Box, Ramp, Shown, Sketch, Swatch, Written
-from chextools.viewing.text import font_of
 
 
 def image_of(sketch: Sketch, theme: Theme) -> Image.Image:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from chextools.errors import InputError
+from chextools.plumbing.lettering import width_of
 from chextools.viewing.overlay import Panel
-from chextools.viewing.text import fitted, font_of, wrapped
+from chextools.viewing.text import fitted, wrapped
 
 MAX_PIXELS = 2**27  # of one picture
 
@@ -36,7 +37,7 @@ class Written:
 
     @property
     def width(self) -> float:
-        return font_of(self.size).getlength(self.text)
+        return width_of(self.text, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +146,9 @@ def text_block(lines: Sequence[Line], width: int, unit: float) -> Sketch:
             right = _badge(block, right, block.height, height, text, filled, round(unit))
         ink = "ink" if line.large else "faint"
         parts = wrapped(line.text, size, right)
-        whole = len(parts) < 2 or all(font_of(size).getlength(part) <= right for part in parts)
+        whole = len(parts) < 2 or all(width_of(part, size) <= right for part in parts)
         for part in parts if whole and not line.large else [line.text]:
-            block.shapes.append(Written(0, block.height + height / 2, fitted(part, font_of(size), right), size, ink))
+            block.shapes.append(Written(0, block.height + height / 2, fitted(part, size, right), size, ink))
             block.height += height
     block.height = max(1, block.height)
     return block
@@ -155,9 +156,8 @@ def text_block(lines: Sequence[Line], width: int, unit: float) -> Sketch:
 
 def _badge(block: Sketch, right: float, top: int, height: int, text: str, filled: bool, size: int) -> float:
     """Adds it and returns where what stands before it must end."""
-    font = font_of(size)
-    text = fitted(text, font, max(0, right - size))
-    left = right - font.getlength(text) - size
+    text = fitted(text, size, max(0, right - size))
+    left = right - width_of(text, size) - size
     middle, reach = top + height / 2, min(0.72 * size, height / 2 - 1)
     block.shapes.append(Box(left, middle - reach, right - 1 - left, 2 * reach, size * 0.35, max(1, size // 12), filled))
     ink = "paper" if filled else "ink"

@@ -1,43 +1,23 @@
-"""Text that fits: in what Pillow's own font has, cut or wrapped to a width."""
+"""Text that fits its pixels, in what Pillow's own font has."""
 
 from __future__ import annotations
 
-import unicodedata
-from functools import lru_cache
-
-from PIL import ImageFont
+from chextools.plumbing.lettering import LONGEST, broken, shortened, unaccented, width_of
 
 _LEGIBLE = "·…–—°×"
-_LONGEST = 400  # characters of a text that are looked at
-
-
-@lru_cache(64)
-def font_of(pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(pixels)  # type: ignore[return-value]  # another only without a size
 
 
 def legible(text: str) -> str:
     """The text in what Pillow's own font has: no accents, and escapes for other scripts and control characters."""
-    plain = unicodedata.normalize("NFKD", text[:_LONGEST])
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    plain = unaccented(text[:LONGEST])
     return "".join(c if " " <= c <= "~" or c in _LEGIBLE else c.encode("unicode_escape").decode() for c in plain)
 
 
-def fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def fitted(text: str, size: float, width: float) -> str:
     """The text if it is not wider than `width` pixels, else both its ends around three dots."""
-    text = legible(text)
-    if font.getlength(text) <= width:
-        return text
-    for kept in range(len(text) - 1, 0, -1):
-        short = f"{text[: kept - kept // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip() if kept > 1 else ''}"
-        if font.getlength(short) <= width:
-            return short
-    return ""
+    return shortened(legible(text), lambda part: width_of(part, size) <= width, middle=True)
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:
-    """The text on one line of `width` pixels or on two, cut between words."""
-    words = legible(text).split(" ")
-    font = font_of(round(size))
-    fits = [cut for cut in range(1, len(words) + 1) if font.getlength(" ".join(words[:cut])) <= width] or [1]
-    return list(filter(None, [" ".join(words[: fits[-1]]), " ".join(words[fits[-1] :])]))
+    """The text on one line of `width` pixels or on two, cut between words; the second may be wider."""
+    return broken(legible(text), lambda part: width_of(part, round(size)) <= width)

@@ -14,11 +14,11 @@ from PIL import Image
 
 from chextools.errors import InputError
 from chextools.masks.mask import Mask
+from chextools.plumbing.lettering import width_of
 from chextools.viewing import colours, legend, pdf, png, sketch, svg
 from chextools.viewing.legend import Legend
 from chextools.viewing.overlay import Panel
 from chextools.viewing.sketch import Line, Shown, Sketch, Written
-from chextools.viewing.text import font_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 H, W = 60, 90
@@ -74,7 +74,7 @@ def test_both_formats_have_the_same_paper_and_words(panel, theme):
 
 def test_text_is_as_wide_as_it_was_measured():
     (text,) = _parsed(sketch.text_block([Line("Cardiomegaly")], 200, 12)).iter(f"{SVG}text")
-    assert float(text.get("textLength")) == pytest.approx(font_of(12).getlength("Cardiomegaly"), abs=0.01)
+    assert float(text.get("textLength")) == pytest.approx(width_of("Cardiomegaly", 12), abs=0.01)
 
 
 def test_outlines_are_vectors_solid_for_the_truth_and_whole_dashes_for_the_prediction(panel):
