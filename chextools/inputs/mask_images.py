@@ -10,9 +10,7 @@ has a value per task, 0 for none of them.
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +26,8 @@ from chextools.inputs.words import PICTURES
 from chextools.masks.drawing import ALONE
 from chextools.masks.mask import Mask
 from chextools.masks.shapes import Painted, check_pixels
+from chextools.plumbing import jsontext, streams
+from chextools.plumbing.csvtext import CsvTable
 from chextools.records.records import Failure
 from chextools.records.sizes import check_size, shortened
 from chextools.tasks import ALIASES, CHEXPERT
@@ -177,7 +177,7 @@ def _by_last_word(path: PurePath) -> tuple[str, str] | None:
 
 def stamp_of(identifier: str, task: str) -> tuple[str, str]:
     """The key and text that our PNG carry, as no rule about names suits every id and task."""
-    return _STAMP, json.dumps([identifier, task])
+    return _STAMP, jsontext.dumps([identifier, task])
 
 
 def _stamped(path: Path) -> tuple[str, str] | None:
@@ -188,8 +188,8 @@ def _stamped(path: Path) -> tuple[str, str] | None:
         return None
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            identifier, task = json.loads(image.info.get(_STAMP, ""))
-    except (OSError, ValueError, TypeError, SyntaxError):
+            identifier, task = jsontext.loads(image.info.get(_STAMP, ""))
+    except (InputError, OSError, ValueError, TypeError, SyntaxError):
         return None
     return (identifier, task) if isinstance(identifier, str) and isinstance(task, str) else None
 
@@ -206,23 +206,22 @@ def _task_of_folder(name: str) -> str:
 
 def _values(path: Path) -> dict[int, str]:
     """Tasks by value, of a table: CSV or JSON of either order, ITK-SNAP's label descriptions, Slicer's colour table."""
-    try:
-        data = path.read_bytes()[: _MOST_OF_TABLE + 1]
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+    with streams.open_input(str(path)) as stream:
+        data = stream.read(_MOST_OF_TABLE + 1)
     if len(data) > _MOST_OF_TABLE:
         raise InputError(f"{path}: more than {_MOST_OF_TABLE} bytes are no table of values")
-    text = data.decode("utf-8-sig", "replace")
+    lines = streams.lines(io.BytesIO(data), str(path))
     if path.suffix.lower() == ".json":
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            raise InputError(f"{path}: not JSON") from None
+            found = jsontext.loads(data)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         pairs: list = list(found.items()) if isinstance(found, Mapping) else []
     elif path.suffix.lower() == ".csv":
-        pairs = [row[:2] for row in csv.reader(io.StringIO(text)) if len(row) >= 2]
+        pairs = _of_table(CsvTable(lines, str(path)))
     else:
-        pairs = [_of_line(line) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        texts = (line.decode("utf-8", "replace") for line in lines)
+        pairs = [_of_line(line) for line in texts if line.strip() and not line.lstrip().startswith("#")]
     values = {}
     for one, other in filter(None, pairs):
         value, name = (one, other) if str(one).strip().isdigit() else (other, one)
@@ -231,6 +230,18 @@ def _values(path: Path) -> dict[int, str]:
     if not values:
         raise InputError(f"{path}: no table of values and tasks")
     return values
+
+
+def _of_table(table: CsvTable) -> list[list[str]]:
+    """The first two cells of each row, and of the header, which may be a row like the others."""
+    if len(table.header) < 2:
+        return []
+    pairs = [table.header[:2]]
+    for where, cells in table.rows():
+        if isinstance(cells, InputError):
+            raise InputError(f"{where}: {cells}")
+        pairs.append(list(cells.values())[:2])
+    return pairs
 
 
 def _of_line(line: str) -> tuple[str, str] | None:
