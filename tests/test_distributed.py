@@ -19,11 +19,11 @@ import torch
 from conftest import launcher
 from test_train import SHORT, contents, one_thread, run_of, without_times, xrays  # noqa: F401
 from torch import nn
+from training.test_ranks import SRUN
 
-from chextools import train
 from chextools.errors import InputError
 from chextools.models import inference
-from chextools.training import augment, ranks
+from chextools.training import augment
 from chextools.training.batchwide import Batchwide
 from chextools.training.ranks import ALONE, Ranks
 
@@ -49,63 +49,6 @@ def _one(function, *arguments):
     finally:
         with contextlib.suppress(AssertionError):
             torch.distributed.destroy_process_group()
-
-
-# Who is who
-
-SRUN = {
-    "SLURM_JOB_ID": "7",
-    "SLURM_STEP_ID": "0",
-    "SLURM_PROCID": "3",
-    "SLURM_LOCALID": "1",
-    "SLURM_STEP_NUM_TASKS": "4",
-    "SLURM_STEP_NUM_NODES": "2",
-    "SLURM_STEP_NODELIST": "n[1-2]",
-}
-TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "::1", "MASTER_PORT": "29500"}
-
-
-@pytest.mark.parametrize(
-    "environment, expected",
-    [
-        ({}, ALONE),
-        (SRUN, Ranks(3, 4, 1, "tcp://n1:12217")),
-        (SRUN | {"SLURM_STEP_NUM_NODES": "1"}, Ranks(3, 4, 1, "tcp://127.0.0.1:12217")),
-        (SRUN | {"MASTER_ADDR": "ib1", "MASTER_PORT": "99"}, Ranks(3, 4, 1, "tcp://ib1:99")),
-        (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ALONE),
-        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, ALONE),  # a batch script, outside srun
-        (TORCHRUN, Ranks(1, 2, 1)),
-        (SRUN | TORCHRUN, Ranks(1, 2, 1)),  # torchrun under srun
-    ],
-)
-def test_ranks_of_an_environment(environment, expected):
-    assert ranks.read(environment) == expected
-
-
-def test_ranks_that_make_no_sense():
-    for changed in ({"RANK": "first"}, {"RANK": "2"}, {"MASTER_PORT": "any"}):
-        with pytest.raises(InputError, match="^cannot tell which process this is: RANK, WORLD_SIZE, "):
-            ranks.read(TORCHRUN | changed)
-
-
-@pytest.mark.parametrize(
-    "nodes, first",
-    [
-        ("n1", "n1"),
-        ("n1,n2", "n1"),
-        ("gpu[07-09,12],big1", "gpu07"),
-        ("r[1-2]n[03,05].x", "r1n03.x"),
-        ("a-b[2]", "a-b2"),
-    ],
-)
-def test_the_first_host_of_slurms_short_form(nodes, first):
-    assert ranks.first_host(nodes) == first
-
-
-def test_shares_of_a_batch_make_up_the_whole():
-    for n in (1, 5, 16):
-        shares = [list(range(n))[Ranks(rank, 4).share(n)] for rank in range(4)]
-        assert sum(shares, []) == list(range(n)) and max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 # One batch
@@ -154,13 +97,6 @@ def test_a_batch_on_three_processes_is_one_batch(tmp_path):
         torch.testing.assert_close(part["state"], whole["state"])
     alone = batchwide(batch[:2], gradient[:2], ALONE)
     assert (alone["output"] - whole["output"][:2]).abs().max() > 0.1  # it does matter
-
-
-def test_augmentation_of_a_part_is_that_of_the_whole():
-    pixels = torch.randint(0, 255, (5, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    how = augment.Augmentation(5, 0.1, 0.1, 0.1, 0.1, True)
-    part = augment.apply(pixels[2:4], how, 7, slice(2, 4), 5)
-    torch.testing.assert_close(part, augment.apply(pixels, how, 7)[2:4])
 
 
 # Training
@@ -395,12 +331,3 @@ def test_torchrun(xrays, tmp_path):  # noqa: F811
     assert without_times(map(json.loads, resumed.stdout.splitlines())) == without_times(whole[0][0])
     ours, theirs = contents(tmp_path / "A"), contents(tmp_path / "B")
     assert ours.pop("config.json") != theirs.pop("config.json") and ours == theirs
-
-
-def test_the_first_process_reports_for_all(monkeypatch):
-    """An error of another says whose it is."""
-    monkeypatch.setattr(Ranks, "tell", lambda ranks, error: None)  # there are no others here
-    with pytest.raises(InputError, match="^rank 1 on .*: x: no records$"), ranks.found(TORCHRUN):
-        train.read_data([], "x")
-    with pytest.raises(InputError, match="^x: no records$"), ranks.found(TORCHRUN | {"RANK": "0"}):
-        train.read_data([], "x")

@@ -24,10 +24,8 @@ from chextools.cli import base
 from chextools.errors import InputError
 from chextools.models import checkpoints
 from chextools.plumbing import files
-from chextools.records.records import Located
-from chextools.training import augment, labels, optimiser
+from chextools.training import augment
 from chextools.training.folder import RunFolder
-from chextools.training.pixels import Images, Order
 from chextools.training.ranks import ALONE
 
 SMALL = ("--arch", "shufflenet_v2_x0_5", "--size", "32", "--batch-size", "4", "--device", "cpu")
@@ -562,111 +560,3 @@ def test_a_config_written_by_hand_may_hold_anything(training, tmp_path, text, sa
     (tmp_path / "train.json").write_text(text)
     one_line(training("RUN", "--config", tmp_path / "train.json"), f"train.json: {said}")
     assert not (tmp_path / "RUN").exists()
-
-
-# Parts
-
-
-def test_policies_by_hand():
-    records = [{"labels": label} for label in ({"Edema": 1}, {"Edema": 0}, {"Edema": -1}, {})]
-    expected = {  # (target, weight) of the uncertain label
-        "ignore": (0, 0),
-        "zeros": (0, 1),
-        "ones": (1, 1),
-        "smooth": (0.7, 1),
-        "multiclass": (2, 1),
-    }
-    for policy, (target, weight) in expected.items():
-        labelling = labels.choose_labelling(records, [], [f"Edema={policy}"], [], "x")
-        targets, weights = labels.targets(labels.table(records, labelling.tasks), labelling)
-        assert targets[:, 0].tolist() == pytest.approx([1, 0, target, 0])
-        assert weights[:, 0].tolist() == [1, 1, weight, 1]
-
-
-def test_blanks_are_negative_only_where_chexperts_authors_count_them_so():
-    records = [{"labels": {"Edema": 1, "Nodule": 1}}, {"labels": {"Edema": 0, "Nodule": 0}}, {"labels": {}}]
-    labelling = labels.choose_labelling(records, [], [], [], "x")
-    assert labelling.missing == {"Edema": "negative", "Nodule": "ignore"}
-    assert labels.targets(labels.table(records, labelling.tasks), labelling)[1][2].tolist() == [1, 0]
-    labelling = labels.choose_labelling(records, [], [], ["ignore", "Nodule=negative"], "x")
-    assert labelling.missing == {"Edema": "ignore", "Nodule": "negative"}
-
-
-def test_balanced_classes_weigh_the_same():
-    records = [{"labels": {"Edema": int(k == 0), "Fracture": (1, -1, 0, 0)[k]}} for k in range(4)]
-    labelling = labels.choose_labelling(records, [], ["Fracture=multiclass"], [], "x")
-    weights = labels.class_weights(labels.table(records, labelling.tasks), labelling)
-    assert weights[labelling.tasks.index("Edema"), :2].tolist() == [1, 3]
-    assert weights[labelling.tasks.index("Fracture")].tolist() == pytest.approx([4 / 6, 4 / 3, 4 / 3])
-
-
-def test_the_loss_by_hand():
-    """Binary cross-entropy of tasks 0 and 2, cross-entropy over three classes of task 1, each where it has weight."""
-    loss = optimiser.Loss([False, True, False], np.ones((3, 3), np.float32), "cpu")
-    output = torch.randn(2, 5)
-    target = torch.tensor([[1.0, 2, 0], [0, 1, 1]])
-    weight = torch.tensor([[1.0, 1, 0], [1, 0, 1]])
-    binary = torch.nn.functional.binary_cross_entropy_with_logits
-    expected = (
-        binary(output[:, 0], target[:, 0], reduction="sum")
-        + binary(output[1, 4], target[1, 2])
-        - output[0, 1:4].log_softmax(0)[2]
-    )
-    torch.testing.assert_close(loss(output, target, weight), expected)
-
-
-def test_schedules():
-    def rates(schedule: str, warmup: int = 0):
-        return [optimiser.rate(schedule, step, 6, warmup) for step in range(6)]
-
-    assert rates("constant", 2) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
-    assert rates("step") == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert rates("cosine") == pytest.approx([(1 + np.cos(np.pi * step / 6)) / 2 for step in range(6)])
-
-
-def test_every_epoch_takes_every_image_once_in_another_order():
-    order = Order(10, 4, seed=3)
-    taken = np.concatenate([order.rows(step) for step in range(5)])
-    assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10)) and list(taken[:10]) != list(taken[10:])
-    assert order.rows(1).tolist() == taken[4:8].tolist() == Order(10, 4, seed=3).rows(1).tolist()
-    assert Order(2, 5, 0).rows(0).shape == (5,)
-
-
-def test_augmentation_moves_and_shades_by_no_more_than_it_says():
-    pixels = torch.zeros(64, 41, 41, dtype=torch.uint8)
-    pixels[:, 18:23, 18:23] = 200  # a square in the middle
-    assert augment.apply(pixels, augment.Augmentation(), 1) is pixels
-    moved = augment.apply(pixels, augment.Augmentation(shift=0.1), 1)
-    place = torch.arange(41.0)
-    total = moved.sum(dim=(1, 2))
-    x, y = (moved.sum(dim=1) @ place) / total - 20, (moved.sum(dim=2) @ place) / total - 20
-    assert x.abs().max() <= 4.11 and y.abs().max() <= 4.11 and x.abs().max() > 3 and (x * y).mean().abs() < 3
-    shaded = augment.apply(pixels, augment.Augmentation(brightness=0.1), 1)[:, 20, 20]
-    assert 200 - 25.6 <= shaded.min() < 185 and 215 < shaded.max() <= 200 + 25.6
-    same, other = (augment.apply(pixels, augment.Augmentation(shift=0.1), seed) for seed in (1, 2))
-    assert torch.equal(moved, same) and not torch.equal(moved, other)
-
-
-def test_a_flip_mirrors_about_half_of_the_images():
-    pixels = torch.zeros(64, 9, 9, dtype=torch.uint8)
-    pixels[:, :, :2] = 200
-    flipped = augment.apply(pixels, augment.Augmentation(flip=True), 0)
-    right = (flipped[:, :, 8] > 100).all(dim=1)
-    assert 16 < right.sum() < 48
-    torch.testing.assert_close(flipped[right], pixels[right].flip(2).float())
-
-
-def test_decoded_images_are_kept(xrays, monkeypatch):
-    record = {"id": "a", "image": str(xrays / "patient000/study1/view1_frontal.png")}
-    images = Images([record], 16)
-    first = images.take(np.array([0, 0]))
-    monkeypatch.setattr("chextools.xrays.packs.pixels", None)
-    assert (images.take(np.array([0])) == first[:1]).all()
-
-
-def test_records_without_labels_are_refused(xrays):
-    image = str(xrays / "patient000/study1/view1_frontal.png")
-    good = Located("x:1", {"id": "a", "image": image, "labels": {"Edema": 1}})
-    with pytest.raises(InputError, match="^x: no labels"):
-        train.read_data([Located("x:1", good.record | {"labels": {}})], "x")
-    assert train.read_data([good], "x").records[0]["labels"] == {"Edema": 1}
