@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import io
-import keyword
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from forks import Forks, cli_module
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -71,6 +72,24 @@ def run(command: str, *arguments: object, **options) -> subprocess.CompletedProc
 
 
 @pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Where commands are forked from that do not import torch."""
+    names = ("compare", "evaluate", "features", "phantom", "prep", "regress", "report", "segment", "tune", "view")
+    started = Forks(*(f"chextools.{name}" for name in names), "pycocotools.mask", "scipy.stats")
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def torch_forks() -> Iterator[Forks]:
+    """Where the others are forked from."""
+    names = ("cam", "importing", "predict", "probe", "saliency.gradcam", "train", "training.run")
+    started = Forks(*(f"chextools.{name}" for name in names), "torchvision.models")
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
 def path(tmp_path_factory) -> str:
     """A PATH on which the commands are this checkout's, with this Python."""
     folder = tmp_path_factory.mktemp("bin")
@@ -86,12 +105,6 @@ class Result:
     code: int
     out: str
     err: str
-
-
-def cli_module(command: str) -> str:
-    """The module of chextools.cli that a command is; chex-import's cannot be called like a word of Python's."""
-    name = command.removeprefix("chex-")
-    return name + "ing" if keyword.iskeyword(name) else name
 
 
 @pytest.fixture

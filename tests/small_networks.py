@@ -1,4 +1,4 @@
-"""Networks for tests: one with all that makes tracing hard, and weights that let nothing die out."""
+"""Networks for tests: one with all that makes tracing hard, a tiny one, and weights that let nothing die out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ class Own(nn.Module):
         z = self.act(self.norm(z))
         z[:, :2] *= 2
         return self.head(z.mean((2, 3)))
+
+
+def tiny(outputs: int) -> nn.Module:
+    """What costs next to nothing, where it does not matter what a network is."""
+    first = [nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+    return nn.Sequential(
+        *first, nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, outputs)
+    )
 
 
 def lively(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from conftest import DATA
+from conftest import DATA, ROOT
 from PIL import Image
 
 SMALL = DATA / "oracle-small"
 CXRS = DATA / "cxr"  # eight small made-up X-rays in CheXpert's layout
 COMPARED = ("tp/iou_results_per_cxr.csv", "hb/iou_humanbenchmark_results_per_cxr.csv")
+TINY = f"{ROOT}/tests/small_networks.py:tiny"
 GT = ["--truth", SMALL / "expected/gt.json"]
 
 
@@ -98,57 +99,50 @@ def overlay_lines() -> list[str]:
     return lines
 
 
-class Overlays:
-    """A path of a file of `overlay_lines`, made when it is first asked for."""
-
-    def __str__(self) -> str:
-        return _overlays()
-
-
 @cache
-def _overlays() -> str:
-    path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "masks.jsonl"
-    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
-    path.write_text("".join(f"{line}\n" for line in overlay_lines()))
+def file_of(lines: Callable[[], list[str]]) -> str:
+    path = scratch() / "records.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines()))
     return str(path)
 
 
-class Checkpoint:
-    """A path of a small checkpoint, made when it is first asked for."""
+class Made:
+    """A path of what a function makes, when it is first asked for."""
+
+    def __init__(self, make: Callable[..., str], *arguments: object):
+        self.make, self.arguments = make, arguments
 
     def __str__(self) -> str:
-        return small_checkpoint()
+        return self.make(*self.arguments)
 
 
-@cache
-def small_checkpoint() -> str:
-    """A network with weights drawn from a seed."""
-    import torch
-
-    from chextools.models import architectures, checkpoints
-
-    path = Path(tempfile.mkdtemp(prefix="chextools-tests-")) / "small.pt"
-    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = architectures.build("shufflenet_v2_x0_5", 2)
-    checkpoints.save(path, checkpoints.Checkpoint("shufflenet_v2_x0_5", ["Cardiomegaly", "Edema"], 32, network))
-    return str(path)
-
-
-class Weights:
-    """A path of a state dict from elsewhere, made when it is first asked for."""
-
-    def __str__(self) -> str:
-        return small_weights()
+def scratch() -> Path:
+    """A new folder for the time of the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="chextools-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
 def small_weights() -> str:
+    """A state dict, drawn from a seed."""
     import torch
+    from small_networks import tiny
 
-    path = Path(small_checkpoint()).with_name("weights.pth")
-    torch.save({"state_dict": torch.load(small_checkpoint(), weights_only=True)["state_dict"]}, path)
+    path = scratch() / "weights.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save({"state_dict": tiny(2).state_dict()}, path)
+    return str(path)
+
+
+@cache
+def small_checkpoint() -> str:
+    """The network with these weights, as chex-import makes it."""
+    from chextools.importing import ImportSettings, import_network
+
+    path = Path(small_weights()).with_name("small.pt")
+    import_network(ImportSettings(source=small_weights(), arch=TINY, tasks="Cardiomegaly,Edema", size=32), path)
     return str(path)
 
 
@@ -160,9 +154,7 @@ def probe_lines() -> list[str]:
     from chextools.heatmaps.heatmaps import Heatmaps
     from chextools.heatmaps.npz import write_npz
 
-    folder = Path(tempfile.mkdtemp(prefix="chextools-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    lines = []
+    folder, lines = scratch(), []
     for number, line in enumerate(image_lines()):
         record = json.loads(line)
         with Image.open(record["image"]) as image:
@@ -174,23 +166,7 @@ def probe_lines() -> list[str]:
     return lines
 
 
-class Probed(Overlays):
-    """A path of a file of `probe_lines`."""
-
-    def __str__(self) -> str:
-        return _probed()
-
-
-@cache
-def _probed() -> str:
-    lines = probe_lines()
-    path = Path(json.loads(lines[0])["heatmap"]).parent / "maps.jsonl"
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return str(path)
-
-
-CHECKPOINT = Checkpoint()
-SCORING = ["--checkpoint", CHECKPOINT, "--batch-size", "1", "--device", "cpu"]
+SCORING = ["--checkpoint", Made(small_checkpoint), "--batch-size", "1", "--device", "cpu"]
 TRAINING = [
     "--valid",
     CXRS / "valid.csv",
@@ -208,13 +184,11 @@ TRAINING = [
 CASES = {
     "chex-phantom": Case("source", options=["-o", "phantoms", "-f", "--count", "4", "--size", "64", "64"]),
     "chex-prep": Case("filter", [CXRS / "valid.csv"], ["--split", "0.5,0.5"], image_lines),
-    "chex-train": Case(
-        "reducer", [CXRS / "valid.csv"], [*TRAINING, "--arch", "shufflenet_v2_x0_5", "--size", "32"], uses_torch=True
-    ),
+    "chex-train": Case("reducer", [CXRS / "valid.csv"], [*TRAINING, "--arch", TINY, "--size", "32"], uses_torch=True),
     "chex-import": Case(
         "source",
-        [Weights()],
-        ["--arch", "shufflenet_v2_x0_5", "--tasks", "Cardiomegaly,Edema", "--size", "32", "-o", "imported.pt", "-f"],
+        [Made(small_weights)],
+        ["--arch", TINY, "--tasks", "Cardiomegaly,Edema", "--size", "32", "-o", "imported.pt", "-f"],
         uses_torch=True,
     ),
     "chex-predict": Case("filter", [CXRS / "valid.csv"], SCORING, image_lines, uses_torch=True),
@@ -225,7 +199,9 @@ CASES = {
         image_lines,
         uses_torch=True,
     ),
-    "chex-probe": Case("filter", [Probed()], [*SCORING, "--steps", "2"], probe_lines, uses_torch=True),
+    "chex-probe": Case(
+        "filter", [Made(file_of, probe_lines)], [*SCORING, "--steps", "2"], probe_lines, uses_torch=True
+    ),
     "chex-segment": Case("filter", [SMALL / "maps"], lines=heatmap_lines),
     "chex-eval": Case("reducer", [SMALL / "expected/seg_otsu.json"], GT, mask_lines),
     "chex-tune": Case("reducer", [SMALL / "maps"], [*GT, "--for", "threshold"], heatmap_lines),
@@ -236,7 +212,7 @@ CASES = {
     "chex-compare": Case("reducer", [SMALL / "expected" / name for name in COMPARED]),
     "chex-view": Case(
         "filter",
-        [Overlays()],
+        [Made(file_of, overlay_lines)],
         ["-o", "views", "-f", "--size", "64"],
         overlay_lines,
         seeded=["--select", "random", "--count", "3"],

@@ -9,19 +9,20 @@ import base64
 import gzip
 import json
 import os
-import select
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forks import DEVNULL, Forks
 
 TRUTH = {f"p{k}": {"img_size": [9, 9], "Edema": [[[1, 1], [5, 1], [5, 5]]]} for k in range(3)}
 MASK = {"size": [9, 9], "counts": "9Q1"}
 MODULES = "segment eval features tune view prep compare regress report".split()
+CPU_SECONDS = 60  # a hang: on a busy machine no attack takes a tenth
+LIMITS = {"CPU": CPU_SECONDS, "AS": 3 * 2**30}  # libraries map more than they use
+STDERR_BYTES = 200_000
 OUTSIDE = f"/tmp/chextools-outside-{os.getpid()}"
 MEGABYTES = 1024
 SECONDS = 120  # until an answer: a hang
@@ -283,24 +284,20 @@ def columns(count: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory):
-    """A function that runs a command in a fork with limits, and says how it ended."""
-    scratch = tmp_path_factory.mktemp("server")
-    words = [sys.executable, str(Path(__file__).with_name("server.py")), str(scratch)]
-    modules = [f"chextools.cli.{name}" for name in MODULES] + ["numpy", "PIL.Image", "chextools.inputs.inputs"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([*words, *modules], text=True, env=environment, **pipes) as server:
+    """A function that runs a command in a fork with limits, and says what is wrong with how it ended, if anything."""
+    scratch = tmp_path_factory.mktemp("attacked") / "stderr"
+    forks = Forks(*(f"chextools.cli.{name}" for name in MODULES), "numpy", "PIL.Image", "chextools.inputs.inputs")
 
-        def attack(*request) -> dict:
-            server.stdin.write(json.dumps(request) + "\n")
-            server.stdin.flush()
-            if not select.select([server.stdout], [], [], SECONDS)[0]:
-                server.kill()
-                pytest.fail(f"{request} hangs")
-            return json.loads(server.stdout.readline())
+    def attack(command: str, arguments: list[str], stdin: str, folder: Path) -> str | None:
+        with open(stdin, "rb") as given, scratch.open("wb") as err:
+            streams = {"stdin": given, "stdout": DEVNULL, "stderr": err}
+            process = forks.start(command, *arguments, **streams, cwd=folder, limits=LIMITS, abrupt=True)
+            code = process.wait(SECONDS)
+        with scratch.open("rb") as err:
+            return problem(code, err.read(STDERR_BYTES).decode("utf-8", "replace"), process.megabytes)
 
-        yield attack
-        server.stdin.close()
+    yield attack
+    forks.close()
 
 
 @pytest.fixture(scope="module")
@@ -320,14 +317,13 @@ def made(tmp_path_factory) -> Callable[[str], Path]:
     return make
 
 
-def problem(answer: dict) -> str | None:
+def problem(code: int, said: str, megabytes: int) -> str | None:
     """What is wrong with how a command ended."""
-    said = answer["err"]
-    if answer["code"] not in (0, 1) or "Traceback" in said or "Error:" in said:
-        return f"exit {answer['code']}: {said[-2000:]}"
+    if code not in (0, 1) or "Traceback" in said or "Error:" in said:
+        return f"exit {code}: {said[-2000:]}"
     if max(map(len, said.splitlines()), default=0) > 4500:
         return f"a long line: {said[:300]}"
-    return f"{answer['megabytes']} MB" if answer["megabytes"] > MEGABYTES else None
+    return f"{megabytes} MB" if megabytes > MEGABYTES else None
 
 
 @pytest.mark.parametrize("name", ANYTHING)
@@ -339,9 +335,9 @@ def test_attacks_on_every_reader(attacked, made, tmp_path, name):
         folder = tmp_path / title / "in" / "here"
         folder.mkdir(parents=True)
         named = {"FILE": str(path), "TRUTH": str(path.parent.parent / "truth.json")}
-        stdin = str(path) if "stdin" in title else None
+        stdin = str(path) if "stdin" in title else os.devnull
         arguments = [named.get(word, word) for word in words]
-        if wrong := problem(attacked(f"chex-{title.split()[0]}", arguments, stdin, str(folder))):
+        if wrong := attacked(f"chex-{title.split()[0]}", arguments, stdin, folder):
             wrongs[title] = wrong
         assert [p.name for p in (tmp_path / title).iterdir()] == ["in"]
     assert not wrongs
@@ -364,7 +360,7 @@ def test_a_pipe_in_a_folder_is_not_waited_for(attacked, tmp_path):
         ["regress", "iou_x.csv", "--features", "folder"],
         ["view", "folder", "-o", "pictures"],
     ):
-        assert problem(attacked(f"chex-{words[0]}", words[1:], None, str(tmp_path))) is None, words
+        assert attacked(f"chex-{words[0]}", words[1:], os.devnull, tmp_path) is None, words
 
 
 def test_there_are_enough():
