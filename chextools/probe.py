@@ -19,6 +19,7 @@ from chextools.errors import InputError
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.inputs import image_lists, inputs
 from chextools.models import inference
+from chextools.plumbing import jsontext
 from chextools.plumbing.journal import Journal
 from chextools.plumbing.parallel import default_jobs
 from chextools.probing.probes import PROBES, ProbeSettings
@@ -118,7 +119,7 @@ class Run:
             for record in tally.passing(tally.progress(found, "CXRs")):
                 self.summary.add(record)
                 if self._journal is not None:
-                    self._journal.add(record["id"], f"{records.dumps(record)}\n".encode("ascii"))
+                    self._journal.add(record["id"], f"{jsontext.dumps(record)}\n".encode("ascii"))
                 yield record
 
     def lines(self, tally: Tally | None = None, jobs: int | None = None) -> Generator[str, None, None]:
@@ -126,18 +127,18 @@ class Run:
         found = self.records(tally, jobs)
         with contextlib.closing(found):
             for record in found:
-                yield f"{records.dumps(record)}\n"
+                yield f"{jsontext.dumps(record)}\n"
 
     def _finished(self, identifier: str) -> dict | None:
         if self._journal is None or identifier not in self._journal:
             return None
-        record = records.loads(self._journal.line(identifier))
+        record = jsontext.loads(self._journal.line(identifier))
         return record if isinstance(record, dict) else None
 
 
 def _id_of(line: bytes) -> str | None:
     try:
-        record = records.loads(line)
+        record = jsontext.loads(line)
     except InputError:
         return None
     found = record.get("id") if isinstance(record, dict) else None

@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, completion, options
+from chextools.cli import base, completion, options, types
 from chextools.saliency.methods import METHODS
 
 EXAMPLE = """
 chex-cam test.csv --checkpoint RUN/best.pt -o maps | chex-segment | chex-eval --truth gt.json
 chex-cam xrays --checkpoint RUN/ensemble.json --method occlusion -o maps --resume > maps.jsonl
 """
-
-
-class BatchSize(click.ParamType):
-    """A number of images, or auto."""
-
-    name = "auto|N"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value in (None, "auto"):
-            return None
-        if not str(value).isdigit() or not int(str(value)):
-            self.fail(f"{value!r} is neither auto nor a number of images.", param, ctx)
-        return int(str(value))
-
-
-class Baseline(click.ParamType):
-    """What stands for an image in which there is nothing to see."""
-
-    names = ("zero", "mean", "blur", "black", "white")
-    name = "|".join([*names, "GREY"])
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
-        if value in self.names:
-            return str(value)
-        try:
-            grey = float(str(value))
-        except ValueError:
-            grey = -1.0
-        if not 0 <= grey <= 1:
-            self.fail(f"{value!r} is not {', '.join(self.names)}, or a grey level from 0 to 1.", param, ctx)
-        return grey
 
 
 @base.command("chex-cam", EXAMPLE)
@@ -80,7 +49,7 @@ class Baseline(click.ParamType):
 )
 @click.option(
     "--baseline",
-    type=Baseline(),
+    type=types.Baseline(),
     default="zero",
     show_default=True,
     help="What stands for nothing to see, in occlusion, ig and deeplift: the network's zero, the image's "
@@ -112,7 +81,7 @@ class Baseline(click.ParamType):
 @options.sign()
 @click.option(
     "--batch-size",
-    type=BatchSize(),
+    type=types.BatchSize(),
     default="auto",
     show_default=True,
     help="Images at once, or copies of one in occlusion, ig and smoothgrad.",
@@ -169,6 +138,7 @@ def command(
     from chextools import cam
     from chextools.inputs import image_lists
     from chextools.models.checkpoints import select
+    from chextools.plumbing import jsontext
     from chextools.plumbing.files import check_folder
     from chextools.plumbing.parallel import default_jobs
     from chextools.records import records
@@ -199,7 +169,7 @@ def command(
                 cam.explain(items, networks, settings, target, batch_size, jobs or default_jobs())
             ) as results:
                 for record in tally.passing(base.progress(results, "images")):
-                    write(records.dumps(record) + "\n")
+                    write(jsontext.dumps(record) + "\n")
     tally.finish()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, options, types
 from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, SLICES
 from chextools.results.words import ROWS
 
@@ -22,53 +22,10 @@ SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts", "calibrat
 
 READERS = frozenset({"iou", "dice", "hit"})
 COLUMNS = (
-    "metric",
-    "task",
-    "compared",
-    "mean",
-    "lower",
-    "upper",
-    "chance",
-    "floor",
-    "n",
-    "count",
-    "positives",
-    "misses_as_0",
-    "dice",
-    "pooled_iou",
-    "area",
-    "recall_at_1",
-    "score_threshold",
-    "by",
-    "strata",
-    "pairs",
-    "auroc",
-    "explained",
-    "explained_lower",
-    "explained_upper",
-    "spearman",
-    "truth",
-    "readers",
-    "failed",
-    "reason",
-)
-
-
-class Spacing(click.ParamType):
-    """A pixel's side in mm, or one of the words record and px."""
-
-    name = "MM|record|px"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if value in ("record", "px"):
-            return str(value)
-        try:
-            side = float(str(value))
-        except ValueError:
-            side = 0.0
-        if not 0 < side < 1e3:
-            self.fail(f"{value!r} is neither a pixel's side in mm, nor record or px.", param, ctx)
-        return side
+    "metric task compared mean lower upper chance floor n count positives misses_as_0 dice pooled_iou area "
+    "recall_at_1 score_threshold by strata pairs auroc explained explained_lower explained_upper spearman truth "
+    "readers failed reason"
+).split()
 
 
 @base.command("chex-eval", EXAMPLE)
@@ -119,7 +76,7 @@ class Spacing(click.ParamType):
 )
 @click.option(
     "--spacing",
-    type=Spacing(),
+    type=types.Spacing(),
     help="Measure distances in mm, by the side of a pixel or what each record's spacing says, or in pixels. [default: "
     "record where the first one has a spacing, as DICOM has, else px]",
 )
@@ -216,7 +173,7 @@ def command(
 
     from chextools import evaluate
     from chextools.plumbing import files
-    from chextools.records.records import dumps
+    from chextools.plumbing.jsontext import dumps
     from chextools.results import study_csv, tables
 
     if (*truth, *inputs, *settings["truth_settings"].images, settings["lungs"]).count("-") > 1:

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, options, types
 
 EXAMPLE = """
 chex-import model.pth --arch densenet121 --tasks NIH14 -o chexnet.pt
 chex-import xrv:densenet121-res224-chex -o xrv.pt
 chex-import model.ckpt --arch mynet.py:build --tasks tasks.txt --size 512 --channels 1 --mean .5 --std .25 -o mine.pt
 """
-
-
-class Numbers(click.ParamType):
-    """One number, or one for each channel, by comma."""
-
-    name = "NUMBERS"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        try:
-            found = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            found = ()
-        if len(found) not in (1, 3) or not all(abs(each) < 1e9 for each in found):
-            self.fail(f"{value!r} is not one number, or three by comma.", param, ctx)
-        if param is not None and param.name == "std" and min(found) <= 0:
-            self.fail(f"{value!r}: a standard deviation is above 0.", param, ctx)
-        return found
-
-
-class Range(click.ParamType):
-    """LOW,HIGH: what black and white become."""
-
-    name = "LOW,HIGH"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
-        try:
-            low, high = (float(part) for part in str(value).split(","))
-        except ValueError:
-            low = high = 0.0
-        if not -1e9 < low < high < 1e9:
-            self.fail(f"{value!r} is not LOW,HIGH, such as -1024,1024.", param, ctx)
-        return low, high
 
 
 @base.command("chex-import", EXAMPLE)
@@ -72,9 +40,9 @@ class Range(click.ParamType):
     metavar="N",
     help="Side of the input in pixels. [default: what SOURCE knows, else 224]",
 )
-@click.option("--range", "value_range", type=Range(), help="What black and white become, such as -1024,1024.")
-@click.option("--mean", type=Numbers(), help="Of pixels in [0, 1], one or by channel. [default: ImageNet's]")
-@click.option("--std", type=Numbers(), help="Standard deviation of pixels likewise.")
+@click.option("--range", "value_range", type=types.Range(), help="What black and white become, such as -1024,1024.")
+@click.option("--mean", type=types.Numbers(), help="Of pixels in [0, 1], one or by channel. [default: ImageNet's]")
+@click.option("--std", type=types.Numbers(), help="Standard deviation of pixels likewise.")
 @click.option(
     "--resize",
     "fit",
@@ -110,11 +78,11 @@ def command(source, output, force, channels, **given):
         raise click.UsageError("--mean and --std go together")
 
     from chextools import importing
-    from chextools.records import records
+    from chextools.plumbing import jsontext
 
     settings = importing.ImportSettings(source=source, channels=int(channels) if channels else None, **given)
     with base.output(None) as write:
-        write(records.dumps(importing.import_network(settings, output, force)) + "\n")
+        write(jsontext.dumps(importing.import_network(settings, output, force)) + "\n")
 
 
 def main() -> None:

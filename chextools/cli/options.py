@@ -7,82 +7,11 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from chextools.cli import completion
+from chextools.cli import completion, types
 from chextools.heatmaps.signs import SIGNS
 from chextools.metrics.catalogue import CONSENSUS, MISSING, RESAMPLED, UNCERTAIN
 
 Decorator = Callable[[Callable], Callable]
-
-
-class Shard(click.ParamType):
-    """I/N: part I of N, counted from 1."""
-
-    name = "I/N"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        part, _, parts = str(value).partition("/")
-        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-            self.fail(f"{value!r} is not I/N with 1 <= I <= N.", param, ctx)
-        return int(part), int(parts)
-
-
-class Threshold(click.ParamType):
-    """otsu, a number in [0, 1], or a file."""
-
-    name = "otsu|NUMBER|FILE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        if value is None or str(value).lower() == "otsu":
-            return value and "otsu"
-        try:
-            number = float(str(value))
-        except ValueError:
-            return str(value)
-        if not 0 <= number <= 1:
-            self.fail(f"{value} is not in [0, 1].", param, ctx)
-        return number
-
-
-class ImageSize(click.ParamType):
-    """HxW, or one number of a square, in pixels."""
-
-    name = "HxW"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        height, _, width = str(value).lower().partition("x")
-        width = width or height
-        if not (height.isdigit() and width.isdigit() and 0 < int(height) < 2**16 and 0 < int(width) < 2**16):
-            self.fail(f"{value!r} is not HEIGHTxWIDTH in pixels, such as 1024x1024.", param, ctx)
-        return int(height), int(width)
-
-
-class Split(click.ParamType):
-    """TRAIN,VALID[,TEST]: shares that add up to 1."""
-
-    name = "TRAIN,VALID[,TEST]"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        try:
-            shares = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            shares = ()
-        if len(shares) not in (2, 3) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-            self.fail(f"{value!r} is not two or three shares that add up to 1, such as 0.8,0.1,0.1.", param, ctx)
-        return shares
-
-
-class Renaming(click.ParamType):
-    """OLD=NEW: a task's name in the input and in the records."""
-
-    name = "OLD=NEW"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        old, _, new = str(value).partition("=")
-        if not old or not new:
-            self.fail(f"{value!r} is not OLD=NEW.", param, ctx)
-        return old, new
 
 
 def inputs(metavar: str) -> Decorator:
@@ -158,7 +87,7 @@ def checkpoints(required: bool = False) -> Decorator:
 def threshold() -> Decorator:
     return click.option(
         "--threshold",
-        type=Threshold(),
+        type=types.Threshold(),
         default="otsu",
         show_default=True,
         metavar="otsu|NUMBER|FILE",
@@ -226,7 +155,7 @@ def _truth_options(images: str) -> list[Decorator]:
     return [
         click.option(
             "--truth-size",
-            type=ImageSize(),
+            type=types.ImageSize(),
             metavar="HxW",
             help="Size of the images in which the truth's coordinates are, where its file does not say; truth of "
             "another size is then scaled.",
@@ -247,7 +176,7 @@ def _truth_options(images: str) -> list[Decorator]:
 
 
 def shard() -> Decorator:
-    return click.option("--shard", type=Shard(), help="Take only part I of N of the records, chosen by id.")
+    return click.option("--shard", type=types.Shard(), help="Take only part I of N of the records, chosen by id.")
 
 
 def fail_fast() -> Decorator:
@@ -282,14 +211,14 @@ def renamed() -> Decorator:
         "--map",
         "renamed",
         multiple=True,
-        type=Renaming(),
+        type=types.Renaming(),
         help="Call the column or finding OLD the task NEW; may be repeated.",
     )
 
 
 def split() -> Decorator:
     return click.option(
-        "--split", type=Split(), help="Put each patient into train, valid or test, in these shares, by the seed."
+        "--split", type=types.Split(), help="Put each patient into train, valid or test, in these shares, by the seed."
     )
 
 

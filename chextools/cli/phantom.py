@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, options, types
 
 EXAMPLE = """
 chex-phantom -o phantoms --count 1500 --size 160 160 > phantoms.jsonl
@@ -12,24 +12,6 @@ chex-phantom -o hard --count 500 --views frontal --prevalence 0.1 --prevalence '
 chex-phantom -o drawn --onto train.csv --prevalence 'Airspace Opacity=1' > drawn.jsonl
 chex-eval phantoms/hb_annotations_test.json --truth phantoms/gt_annotations_test.json --human
 """
-
-
-class Share(click.ParamType):
-    """[TASK=]SHARE: a task, None for all, and a number in [0, 1]."""
-
-    name = "[TASK=]SHARE"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str | None, float]:
-        task, _, number = str(value).rpartition("=")
-        try:
-            share = float(number)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"{value!r} is not [TASK=]SHARE with a share from 0 to 1.", param, ctx)
-        return task or None, share
 
 
 @base.command("chex-phantom", EXAMPLE)
@@ -64,7 +46,7 @@ class Share(click.ParamType):
 @click.option(
     "--prevalence",
     multiple=True,
-    type=Share(),
+    type=types.Share(),
     help="Share of studies that show a finding, of all ten or of TASK; may be repeated. [default: what ails the "
     "patients, as in a hospital; with --onto 0.4 of each of five]",
 )
@@ -84,8 +66,8 @@ def command(output, onto, count, size, views, prevalence, hard, seed, force, res
         raise click.UsageError("--views is of made-up bodies; --onto has the views that it finds")
     from chextools import phantom
     from chextools.inputs import image_lists
+    from chextools.plumbing.jsontext import dumps
     from chextools.plumbing.parallel import default_jobs
-    from chextools.records.records import dumps
 
     shares = phantom.prevalences(prevalence, phantom.ONTO) if onto else phantom.prevalences(prevalence)
     xrays = phantom.xrays_of(image_lists.read_image_lists([onto], base.stdin()), onto) if onto else []

@@ -76,6 +76,7 @@ def command(
     from chextools.inputs import image_lists
     from chextools.models import floors
     from chextools.models.checkpoints import select
+    from chextools.plumbing import jsontext
     from chextools.plumbing.parallel import default_jobs
     from chextools.records import records
 
@@ -96,7 +97,7 @@ def command(
                 predictor = predict.Predictor(checkpoints, tasks, device)
                 results = predict.apply(items, predictor, batch_size, jobs, logits)
             for record in tally.passing(base.progress(results, "images")):
-                write(records.dumps(record) + "\n")
+                write(jsontext.dumps(record) + "\n")
     tally.finish()
 
 

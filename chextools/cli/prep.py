@@ -87,9 +87,8 @@ def command(
 
     from chextools import prep
     from chextools.inputs import image_lists
-    from chextools.plumbing import files
+    from chextools.plumbing import files, jsontext
     from chextools.plumbing.parallel import default_jobs
-    from chextools.records import records
     from chextools.xrays.packs import Writer
 
     if output:
@@ -108,7 +107,7 @@ def command(
         placed = prep.placed(items, shard)
         results = base.progress(prep.prepare(placed, settings, jobs or default_jobs(), writer), "images")
         for record in tally.passing(results):
-            write(records.dumps(record) + "\n")
+            write(jsontext.dumps(record) + "\n")
     tally.finish()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chextools.cli import base, completion, options
+from chextools.cli import base, completion, options, types
 from chextools.training.words import AMP, CLASS_WEIGHTS, DILATE, MIX_LOSS, OPTIMISERS, SCHEDULES
 
 if TYPE_CHECKING:
@@ -25,22 +25,6 @@ for lr in 1e-3 1e-4; do chex-train --config RUN/config.json --lr $lr -o run-$lr;
 """
 
 
-class Duration(click.ParamType):
-    """[[HH:]MM:]SS, in seconds."""
-
-    name = "[[HH:]MM:]SS"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        parts = str(value).split(":")
-        try:
-            numbers = [float(part) for part in parts]
-        except ValueError:
-            numbers = []
-        if not numbers or len(numbers) > 3 or min(numbers) < 0:
-            self.fail(f"{value!r} is not [[HH:]MM:]SS.", param, ctx)
-        return sum(number * 60**k for k, number in enumerate(reversed(numbers)))
-
-
 def number(name: str, kind: click.ParamType, text: str, default: object = None, **more: Any) -> options.Decorator:
     return click.option(
         name, type=kind, default=default, show_default=default is not None, metavar="N", help=text, **more
@@ -50,32 +34,10 @@ def number(name: str, kind: click.ParamType, text: str, default: object = None, 
 def choice(
     name: str, choices: Sequence[str] | click.Choice, text: str, default: str | None = None
 ) -> options.Decorator:
-    own = isinstance(choices, OwnOr)
+    own = isinstance(choices, types.OwnOr)
     kind = choices if isinstance(choices, click.Choice) else click.Choice(choices)
     metavar = f"[{'|'.join(kind.choices)}|FILE.py:NAME]" if own else None
     return click.option(name, type=kind, default=default, show_default=default is not None, metavar=metavar, help=text)
-
-
-class OwnOr(click.Choice):
-    """One of the choices, or FILE.py:NAME."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        from chextools.plumbing.usercode import is_user_code
-
-        return value if is_user_code(str(value)) else super().convert(value, param, ctx)
-
-
-class Own(click.ParamType):
-    """FILE.py:NAME."""
-
-    name = "FILE.py:NAME"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from chextools.plumbing.usercode import is_user_code
-
-        if not is_user_code(str(value)):
-            self.fail(f"{value!r} is not FILE.py:NAME.", param, ctx)
-        return str(value)
 
 
 POSITIVE, COUNT = click.FloatRange(0, min_open=True), click.IntRange(1)
@@ -133,9 +95,9 @@ SHARE = click.FloatRange(0, 1)
     "ignore; may be repeated. [default: negative for CheXpert's tasks, else ignore]",
 )
 @choice("--class-weights", CLASS_WEIGHTS, "Whether a task's positives weigh as much as its negatives.", "none")
-@click.option("--loss", type=Own(), help="Your own loss. [default: cross-entropy]")
+@click.option("--loss", type=types.Own(), help="Your own loss. [default: cross-entropy]")
 @number("--outline-weight", click.FloatRange(0), "Weight of the share of the map outside outlines in the loss.", 1.0)
-@choice("--optimizer", OwnOr(OPTIMISERS), "Optimiser, or your own.", "adam")
+@choice("--optimizer", types.OwnOr(OPTIMISERS), "Optimiser, or your own.", "adam")
 @number("--lr", POSITIVE, "Learning rate.", 1e-4)
 @number("--trunk-rate", click.FloatRange(0), "Rate of all before the head as a share of --lr; 0 freezes it.", 1.0)
 @number(
@@ -145,7 +107,7 @@ SHARE = click.FloatRange(0, 1)
     1.0,
 )
 @number("--weight-decay", click.FloatRange(0), "Weight decay. [default: 0.01 for adamw, else 0]")
-@choice("--schedule", OwnOr(SCHEDULES), "How the rate falls; step: to a tenth after each third.", "cosine")
+@choice("--schedule", types.OwnOr(SCHEDULES), "How the rate falls; step: to a tenth after each third.", "cosine")
 @number("--warmup", click.IntRange(0), "Steps in which the rate rises from 0.", 0)
 @number("--batch-size", COUNT, "Images per batch.", 16)
 @choice("--mix-loss", MIX_LOSS, "Whether each label counts the same, or each set as its share of the batch.", "label")
@@ -166,7 +128,7 @@ SHARE = click.FloatRange(0, 1)
     "auroc, auprc, brier or loss, of a task or the mean over tasks; a task alone is its auroc.",
 )
 @number("--ensemble", COUNT, "Checkpoints per task in ensemble.json.", 3)
-@click.option("--augment", type=Own(), help="Your own changes of each image, in place of those below.")
+@click.option("--augment", type=types.Own(), help="Your own changes of each image, in place of those below.")
 @number("--rotate", click.FloatRange(0, 180), "Rotate images by up to N degrees.", 5.0)
 @number("--shift", SHARE, "Shift images by up to this share of their side.", 0.03)
 @number("--scale", click.FloatRange(0, 0.9), "Scale images by up to this share.", 0.05)
@@ -186,7 +148,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--tensorboard", metavar="DIR", help="Also write results to DIR for TensorBoard.")
 @click.option("--config", metavar="FILE", help="Take options from a run's config.json; those given here override.")
 @options.resume()
-@click.option("--max-time", type=Duration(), help="Save and exit with 75 when this time is over.")
+@click.option("--max-time", type=types.Duration(), help="Save and exit with 75 when this time is over.")
 @click.pass_context
 def command(context, inputs, **_):
     """Train a classifier of chest X-rays.
@@ -197,7 +159,7 @@ def command(context, inputs, **_):
     """
     start = time.monotonic()
     from chextools import train
-    from chextools.records.records import dumps
+    from chextools.plumbing.jsontext import dumps
     from chextools.training import board, ranks
 
     options = _options(context, inputs)

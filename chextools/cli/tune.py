@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, options, types
 from chextools.metrics.catalogue import OBJECTIVES, PURPOSES
 from chextools.results.words import ROWS
 
@@ -15,25 +15,9 @@ chex-predict valid.csv --checkpoint RUN/best.pt | chex-tune --for score --sensit
 """
 
 COLUMNS = (
-    "metric",
-    "for",
-    "task",
-    "threshold",
-    "cutoff",
-    "score_threshold",
-    "lower",
-    "upper",
-    "iou",
-    "dice",
-    "sensitivity",
-    "specificity",
-    "youden",
-    "n",
-    "positives",
-    "replicates",
-    "failed",
-    "reason",
-)
+    "metric for task threshold cutoff score_threshold lower upper iou dice sensitivity specificity youden n positives "
+    "replicates failed reason"
+).split()
 
 
 # Options that mean something for some purposes only
@@ -47,19 +31,6 @@ MEANT_FOR = {
     "sensitivity": ("score",),
     "missing": ("score",),
 }
-
-
-class Grid(click.ParamType):
-    """START:STOP:STEP."""
-
-    name = "START:STOP:STEP"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
-        try:
-            start, stop, step = (float(part) for part in str(value).split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not START:STOP:STEP.", param, ctx)
-        return start, stop, step
 
 
 @base.command("chex-tune", EXAMPLE)
@@ -80,7 +51,9 @@ class Grid(click.ParamType):
     "the records' labels.",
 )
 @click.option(
-    "--grid", type=Grid(), help="What to choose from, STOP included. [default: 0.2:0.8:0.1; for cutoffs 0:0.8:0.1]"
+    "--grid",
+    type=types.Grid(),
+    help="What to choose from, STOP included. [default: 0.2:0.8:0.1; for cutoffs 0:0.8:0.1]",
 )
 @click.option(
     "--objective",

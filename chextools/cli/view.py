@@ -116,6 +116,7 @@ def command(
 
     from chextools import view
     from chextools.inputs import image_lists
+    from chextools.plumbing import jsontext
     from chextools.plumbing.files import check_folder
     from chextools.plumbing.parallel import default_jobs
     from chextools.records import records
@@ -135,7 +136,7 @@ def command(
         )
         with contextlib.closing(view.draw(items, known, settings, target, jobs or default_jobs())) as results:
             for record in tally.passing(base.progress(results, "records")):
-                write(records.dumps(record) + "\n")
+                write(jsontext.dumps(record) + "\n")
     tally.finish()
 
 

@@ -311,14 +311,14 @@ def load(path: str | os.PathLike, arch: str | None = None) -> Checkpoint:
 
 def read_ensemble(path: str | os.PathLike) -> dict[str, list[str]]:
     """Paths of checkpoints by task, from the ensemble.json of a run: relative ones are taken against its folder."""
-    from chextools.records import records
+    from chextools.plumbing import jsontext
 
     try:
         text = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     try:
-        found = records.loads(text)
+        found = jsontext.loads(text)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     by_task = found.get("tasks") if isinstance(found, dict) else None

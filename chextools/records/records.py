@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chextools.errors import InputError
-from chextools.plumbing.jsontext import dumps as dumps
-from chextools.plumbing.jsontext import finite as finite
-from chextools.plumbing.jsontext import loads as loads
 from chextools.records.ids import near_miss
 from chextools.records.record import KEYS as KEYS
 from chextools.records.record import RESERVED as RESERVED

@@ -10,7 +10,7 @@ from pathlib import Path
 from chextools import tasks
 from chextools.masks.mask import Mask
 from chextools.plumbing import files
-from chextools.records.records import dumps
+from chextools.plumbing.jsontext import dumps
 
 log = logging.getLogger(__name__)
 

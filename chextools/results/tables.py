@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chextools.errors import printable
-from chextools.records.records import dumps
+from chextools.plumbing.jsontext import dumps
 
 
 def write(rows: Sequence[dict], output_format: str, columns: Sequence[str] = ()) -> str:

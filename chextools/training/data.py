@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from chextools.errors import InputError
+from chextools.plumbing import jsontext
 from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.training import labels
@@ -32,7 +33,7 @@ class Data:
         """Of ids and labels: tells whether a run goes on with the data it began with."""
         told = hashlib.sha256()
         for record in self.records:
-            told.update(records.dumps([record["id"], sorted(record.get("labels", {}).items())]).encode())
+            told.update(jsontext.dumps([record["id"], sorted(record.get("labels", {}).items())]).encode())
         return told.hexdigest()
 
 

@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from chextools.errors import InputError
 from chextools.models import checkpoints
+from chextools.plumbing import jsontext
 from chextools.plumbing.files import atomic, make_folder
-from chextools.records import records
 
 CONFIG, RESUME, BEST, LAST, ENSEMBLE = "config.json", "resume.pt", "best.pt", "last.pt", "ensemble.json"
 STATE = "chextools training state 1"
@@ -143,7 +143,7 @@ def check_new(path: str | os.PathLike) -> None:
 def read_config(path: str | os.PathLike) -> dict:
     """The options of a config.json. Raises InputError if it cannot be read."""
     try:
-        found = records.loads(Path(path).read_bytes())
+        found = jsontext.loads(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except InputError as error:

@@ -15,7 +15,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.models import inference
-from chextools.records import records
+from chextools.plumbing import jsontext
 from chextools.training import labels, mixing
 from chextools.training.data import Data
 from chextools.training.folder import RunFolder, better
@@ -236,13 +236,13 @@ class Run:
         }
         if self.learner.guide:
             head["outline_loss"] = self.learner.mean_outline_loss()
-        checkpoint = self.learner.checkpoint(self.step, cast(dict, records.finite(head | found)))
+        checkpoint = self.learner.checkpoint(self.step, cast(dict, jsontext.finite(head | found)))
         ranked = self.folder.add(checkpoint, self.ranked, value)
         kept = {entry["step"]: entry["name"] for entry in ranked[: self.folder.keep]}
         name = kept.get(self.step)
         row = head | found | timing | {"best": ranked[0]["step"] == self.step}
         row["checkpoint"] = str(self.folder.path / name) if name else None
-        self.rows, self.ranked = [*self.rows, records.finite(row)], ranked
+        self.rows, self.ranked = [*self.rows, jsontext.finite(row)], ranked
         self.learner.forget_loss()
         early = self.settings.patience is not None and self.stale >= self.settings.patience
         if early and self.step < self.steps:

@@ -20,7 +20,7 @@ from chextools.heatmaps.surface import surface_of
 from chextools.inputs.truth import masks_of
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
-from chextools.records import records
+from chextools.plumbing import jsontext
 from chextools.viewing.legend import Legend
 from chextools.viewing.overlay import Panel
 from chextools.xrays import images
@@ -211,7 +211,7 @@ def legend_of(panels: Sequence[Panel], cases: Iterable[Case], ends: tuple[str, .
 
 def digest(value: object) -> str:
     """SHA-256 of a value as JSON."""
-    return hashlib.sha256(records.dumps(value).encode()).hexdigest()
+    return hashlib.sha256(jsontext.dumps(value).encode()).hexdigest()
 
 
 def _points(points: Sequence[Sequence[float]], size: tuple[int, int]) -> list[tuple[float, float]]:

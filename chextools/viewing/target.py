@@ -15,8 +15,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from chextools.errors import InputError
-from chextools.plumbing import files
-from chextools.records import records
+from chextools.plumbing import files, jsontext
 from chextools.viewing import pdf, png, svg
 from chextools.viewing.colours import THEMES
 from chextools.viewing.sketch import Sketch
@@ -61,7 +60,7 @@ class Target:
     def write(self, path: Path, picture: Sketch, made_from: str, found: Sequence[dict]) -> None:
         """Write a picture with what was found in it; it is finished if nothing in it has failed."""
         whole = not any("failed" in each for each in found)
-        told = records.dumps({"digest": made_from, "whole": whole, "found": found})
+        told = jsontext.dumps({"digest": made_from, "whole": whole, "found": found})
         theme = THEMES[self.theme]
         with files.atomic(path, self.force or self.resume, clean=False) as stream:
             if self.format == "svg":

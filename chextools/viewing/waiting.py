@@ -12,8 +12,8 @@ from pathlib import Path
 
 from chextools import tasks
 from chextools.errors import InputError
+from chextools.plumbing import jsontext
 from chextools.plumbing.parallel import ordered_map
-from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.viewing.known import Known
 from chextools.viewing.pages import Page, draw_page, draw_single, with_views
@@ -88,7 +88,7 @@ class Waiting:
                 yield from self._drawn()
 
     def _keep(self, subject: Subject, measured: _Measured) -> None:
-        line = records.dumps([subject.where, subject.record]).encode()
+        line = jsontext.dumps([subject.where, subject.record]).encode()
         self.places.append((self.file.tell(), len(line)))
         self.file.write(line)
         self.kept.append(measured)

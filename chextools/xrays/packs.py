@@ -27,7 +27,7 @@ import PIL
 from PIL import features
 
 from chextools.errors import InputError
-from chextools.plumbing import files
+from chextools.plumbing import files, jsontext
 from chextools.records import records
 from chextools.xrays import images
 
@@ -213,7 +213,7 @@ class Writer:
         self.finished = True
 
     def _write(self, value: dict) -> None:
-        line = records.dumps(value).encode("ascii") + b"\n"
+        line = jsontext.dumps(value).encode("ascii") + b"\n"
         self._index.write(line)
         self._index.flush()
         self._crc = zlib.crc32(line, self._crc)
@@ -258,7 +258,7 @@ class Writer:
         self._data.seek(0)
         for line in self._index:
             try:
-                entry = records.loads(line)
+                entry = jsontext.loads(line)
                 if not line.endswith(b"\n") or not isinstance(entry, dict) or "images" in entry:
                     break
                 if self._end:
@@ -327,10 +327,10 @@ class _Part:
             raise InputError(f"{error.filename}: {error.strerror}") from None
         body, last = text[: text.rfind(b"\n", 0, -1) + 1], text[text.rfind(b"\n", 0, -1) + 1 :]
         try:
-            footer = records.loads(last)
+            footer = jsontext.loads(last)
             if not isinstance(footer, dict) or footer.get("crc32") != zlib.crc32(body):
                 raise InputError("checksum")
-            head, *entries = map(records.loads, body.splitlines())
+            head, *entries = map(jsontext.loads, body.splitlines())
             self.header = _checked_header(head)
             if self.header["shard"] != list(self.shard):
                 raise InputError("another shard")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chextools.errors import InputError
 from chextools.inputs import inputs
+from chextools.plumbing import jsontext
 from chextools.records import records
 from chextools.records.ids import id_of_path
 from chextools.records.records import Failure, Located
@@ -117,13 +118,13 @@ def test_ids_are_plain_names(identifier):
 
 def test_undecodable_bytes_survive_the_pipeline():
     record = {"id": "a", "image": b"caf\xe9\n.png".decode("utf-8", "surrogateescape")}
-    line = records.dumps(record)
+    line = jsontext.dumps(record)
     assert line.isascii() and "\n" not in line
-    assert records.loads(line) == record
+    assert jsontext.loads(line) == record
 
 
 def test_numbers_that_are_not_finite_become_null():
-    assert records.dumps({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
+    assert jsontext.dumps({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
 
 
 def test_keys_are_written_in_order_and_unknown_ones_last():
@@ -152,7 +153,7 @@ documents = json_values | st.dictionaries(keys, json_values | st.dictionaries(ke
 def test_fuzzed_input_gives_records_or_one_line(data):
     try:
         for item in read(data):
-            reason = item.reason if isinstance(item, Failure) else records.dumps(item.record)
+            reason = item.reason if isinstance(item, Failure) else jsontext.dumps(item.record)
             assert "\n" not in reason
     except InputError as error:
         assert "\n" not in str(error)

@@ -203,12 +203,12 @@ def test_the_index_is_json_lines(tmp_path):
 
 def forged(folder, change) -> None:
     """The pack with its index changed, checksum and all."""
-    from chextools.records import records
+    from chextools.plumbing import jsontext
 
     path = folder / "index-1-of-1.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     change(lines)
-    body = "".join(records.dumps(line) + "\n" for line in lines[:-1]).encode()
+    body = "".join(jsontext.dumps(line) + "\n" for line in lines[:-1]).encode()
     footer = lines[-1] | {"crc32": zlib.crc32(body)} if isinstance(lines[-1], dict) else lines[-1]
     path.write_bytes(body + json.dumps(footer).encode() + b"\n")
 
