@@ -11,6 +11,7 @@ The caller's network is neither changed nor copied: both share their weights.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from chextools.errors import InputError
+from chextools.models.narrowed import narrow
 from chextools.tasks import hint
 
 # Where class activation maps are made unless the user says otherwise, by the class of the network, of checkpoints of
@@ -154,12 +156,16 @@ class Cut:
     head: these values -> the network's output [N, outputs].
     layer: its name.
     linear: [outputs, C] where the head is a global average pool and one linear layer, else None.
+    entries: linear layers that the layer's output goes into. tail: the head after these, of their outputs, which come
+        last among what it takes.
     """
 
     features: Callable[[Tensor], tuple[Tensor, ...]]
     head: Callable[..., Tensor]
     layer: str
     linear: Tensor | None
+    entries: tuple[nn.Linear, ...]
+    tail: Callable[..., Tensor]
 
 
 def cut(network: Canonical, layer: str | None = None) -> Cut:
@@ -187,16 +193,35 @@ def cut(network: Canonical, layer: str | None = None) -> Cut:
     head, copies = fx.Graph(), {}
     for node in given:
         copies[node] = head.placeholder(node.name)
+        copies[node].meta = dict(node.meta)
     for node in network.graph.nodes:
         if node in after or (node.op == "get_attr" and node not in copies):
             copies[node] = head.node_copy(node, copies.__getitem__)
     remove_unused(head)
+    head = narrow(network, head)
+    entries, tail = _after_entries(network, head)
     return Cut(
         fx.GraphModule(network, features).eval(),
         fx.GraphModule(network, head).eval(),
         layer,
         _linear(network, target, output) if len(given) == 1 else None,
+        entries,
+        fx.GraphModule(network, tail).eval(),
     )
+
+
+def _after_entries(network: Canonical, head: fx.Graph) -> tuple[tuple[nn.Linear, ...], fx.Graph]:
+    """The linear layers that the head's first value goes into, and the head with their outputs for further values."""
+    first, *_ = found = [node for node in head.nodes if node.op == "placeholder"]
+    modules = {user: network.get_submodule(str(user.target)) for user in first.users if user.op == "call_module"}
+    entries = {user: module for user, module in modules.items() if isinstance(module, nn.Linear)}
+    tail, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in (*found, *entries):
+        copies[node] = tail.placeholder(node.name)
+    for node in head.nodes:
+        if node not in copies:
+            copies[node] = tail.node_copy(node, copies.__getitem__)
+    return tuple(entries.values()), tail
 
 
 def checked_layer(network: Canonical, layer: str | None) -> str:
@@ -406,12 +431,29 @@ def _linear(network: Canonical, target: fx.Node, output: fx.Node) -> Tensor | No
                 return None
             pooled = True
         elif node.op == "call_method" and node.target == "mean":
-            if tuple(node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())) not in ((2, 3), (-2, -1)):
+            axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
+            if not _over_positions(tuple(axes), target.meta.get("shape") if node.args[0] is target else None):
                 return None
             pooled = True
         elif not (pooled and _flattens(node, module)):
             return None
     return None
+
+
+def _over_positions(axes: tuple[int, ...], shape: tuple[int, ...] | None) -> bool:
+    """Whether these are all axes of positions: of [N, C, h, w], or, by its shape, of [N, h, w, C] or [N, n, C]."""
+    if axes in ((2, 3), (-2, -1)):
+        return shape is None or len(shape) == 4 and not _channels_last(shape)
+    if shape is None:
+        return False
+    found = {axis % len(shape) for axis in axes}
+    if len(shape) == 3:  # tokens, none of which is anything but a patch
+        return found == {1} and math.isqrt(shape[1]) ** 2 == shape[1] and shape[1] > 1
+    return len(shape) == 4 and found == {1, 2} and _channels_last(shape)
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    return shape[1] == shape[2] != shape[3]
 
 
 def _flattens(node: fx.Node, module: nn.Module | None) -> bool:

@@ -3,9 +3,10 @@
 Every way from the images to the outputs passes some nodes of the graph, its dominators (Lengauer and Tarjan 1979 name
 them so; a graph without circles needs no more than a set per node). The last of them that is a map over positions, and
 whose gradient is not 0 at most of these, is taken; not a pool, which would only lose resolution, nor maps of the
-outputs themselves. A network of tokens whose last ones hardly matter, as a class token alone is read, has its last norm
-whose patches do. A network that says nothing of the noise it is looked at with, as its last units are all off, is
-judged by its maps' shapes; where images are so small that there are maps of one cell only, it is the last of these.
+outputs themselves. Of a network of tokens it is that or its last norm whose patches matter, whichever comes later:
+where a class token alone is read, the norm before the last attention. A network that says nothing of the noise it is
+looked at with, as its last units are all off, is judged by its maps' shapes; where images are so small that there are
+maps of one cell only, it is the last of these.
 """
 
 from __future__ import annotations
@@ -33,28 +34,30 @@ def find_layer(network: Canonical, images: Tensor) -> str | None:
     output = next(node for node in network.graph.nodes if node.op == "output")
     outputs = values[output.all_input_nodes[0]].shape[-1]
     passed = sorted(_dominators(network), key=order.__getitem__, reverse=True)
-    if found := _last_map(network, passed, values, outputs, 2):
-        return found
-    for node in sorted(values, key=order.__getitem__, reverse=True):
-        norm = node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), nn.LayerNorm)
-        if norm and values[node].dim() == 3 and _spread(values[node]) > _MOST:
-            return _shortest(network, node)
-    return _last_map(network, passed, values, outputs, 1)
+    found = _last_map(network, passed, values, outputs, 2)
+    if found is None or values[found].dim() == 3:
+        norms = (node for node in values if _is_norm(network, node) and values[node].dim() == 3)
+        last = (node for node in sorted(norms, key=order.__getitem__, reverse=True) if _spread(values[node]) > _MOST)
+        found = max(filter(None, (found, next(last, None))), key=order.__getitem__, default=None)
+    found = found or _last_map(network, passed, values, outputs, 1)
+    return None if found is None else _shortest(network, found)
 
 
 def _last_map(
     network: Canonical, passed: Sequence[fx.Node], values: dict[fx.Node, Tensor], outputs: int, side: int
-) -> str | None:
-    """The first of the nodes that is a map of so many cells a side or more, unless tokens that matter come first."""
+) -> fx.Node | None:
+    """The first of the nodes that is a map, or tokens, of so many cells a side or more."""
     for node in passed:
         value = values.get(node)
         if value is None or _spread(value, side) <= _MOST or _is_pool(network, node) or node.op == "placeholder":
             continue
-        if value.dim() != 4:
-            return None  # of tokens
-        if value.shape[1] != outputs:
-            return _shortest(network, node)
+        if value.dim() == 3 or value.shape[1] != outputs:
+            return node
     return None
+
+
+def _is_norm(network: Canonical, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), nn.LayerNorm)
 
 
 def as_maps(values: Tensor) -> Tensor | None:

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from chextools.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import fx
 
 INTEGERS: dict[str, Callable] = {
     "int.add": operator.add,
@@ -95,3 +99,11 @@ def name_of(function: object) -> str:
     if library not in ("aten", "prims"):
         return schema.name
     return f"{family}.{schema.overload_name}" if schema.overload_name else family
+
+
+def called(node: fx.Node) -> str:
+    """What a node calls, without library and overload: "conv2d", "add"."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is not None:
+        return schema.name.rpartition("::")[2]
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

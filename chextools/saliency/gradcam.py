@@ -22,5 +22,5 @@ def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
             features = model.spatial(model.features(images)[0])
             weights = model.weights[list(tasks)] / (features.shape[2] * features.shape[3])
             return torch.einsum("kc,nchw->nkhw", weights, features).relu()
-    features, gradients = model.gradients(images, tasks)
-    return over_tasks(torch.einsum("nc,nchw->nhw", g.mean((2, 3)), features).relu() for g in gradients)
+    features, means = model.mean_gradients(images, tasks)
+    return over_tasks(torch.einsum("nc,nchw->nhw", mean, features).relu() for mean in means)

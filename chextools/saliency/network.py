@@ -106,6 +106,37 @@ class Network:
                 (gradient,) = torch.autograd.grad(logits[:, task].sum(), leaf, retain_graph=place < len(tasks))
             yield self.spatial(gradient)
 
+    def mean_gradients(self, images: Tensor, tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
+        """(A [N, C, h, w], the mean over positions [N, C] of each task's gradient with respect to A), one forward.
+
+        Where A goes into linear layers, as tokens do that are to be keys and values of attention, the mean is taken of
+        the gradient of what these make, and then handed through their weights: theirs is a product of vectors instead
+        of one of all tokens.
+        """
+        return self.mean_gradients_of(self.features(images), tasks)
+
+    def mean_gradients_of(self, values: Sequence[Any], tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
+        """The same of what `features` has returned."""
+        first, *rest = (_usable(value) for value in values)
+        return self.spatial(first), self._mean_gradients(first, rest, tasks)
+
+    def _mean_gradients(self, first: Tensor, rest: list, tasks: Sequence[int]) -> Iterator[Tensor]:
+        entries = self._cut.entries if first.dim() == 3 else ()
+        if not entries:
+            yield from (gradient.mean((2, 3)) for gradient in self._gradients(first, rest, tasks))
+            return
+        with plainly(), torch.no_grad():
+            leaves = [first, *(entry(first) for entry in entries)]
+        with plainly(), torch.enable_grad():
+            leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+            logits = self._logits(self._cut.tail(leaves[0], *rest, *leaves[1:]))
+        for found in gradients_of_several(leaves, logits, tasks):
+            own, *means = (None if each is None else self.spatial(each).mean((2, 3)) for each in found)
+            total = torch.zeros_like(first[:, 0]) if own is None else own
+            for mean, entry in zip(means, entries):
+                total = total if mean is None else total + mean @ entry.weight
+            yield total
+
     def folded(self, forward: bool = False) -> fx.GraphModule:
         """All of the network, BatchNorm folded (see `models.folded`); made once."""
         with self._folding:
@@ -159,6 +190,9 @@ class Once:
     def gradients(self, images: Tensor, tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
         return self._network.gradients_of(self.features(images), tasks)
 
+    def mean_gradients(self, images: Tensor, tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
+        return self._network.mean_gradients_of(self.features(images), tasks)
+
     def graph(self, images: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         leaf, logits = self._network.graph(images, run)
         if images is self._images:
@@ -190,10 +224,16 @@ def input_gradients(leaf: Tensor, logits: Tensor, tasks: Sequence[int]) -> Itera
 
     One pass back per task: all of them as one batch took twice as long per task on a CPU.
     """
+    for gradients in gradients_of_several([leaf], logits, tasks):
+        yield gradients[0]
+
+
+def gradients_of_several(leaves: Sequence[Tensor], logits: Tensor, tasks: Sequence[int]) -> Iterator[tuple]:
+    """The same with respect to each of several leaves; None for one that does not count."""
     for place, task in enumerate(tasks, 1):
         leave_if_stopped()
         with plainly():
-            yield torch.autograd.grad(logits[:, task].sum(), leaf, retain_graph=place < len(tasks))[0]
+            yield torch.autograd.grad(logits[:, task].sum(), leaves, retain_graph=place < len(tasks), allow_unused=True)
 
 
 def over_tasks(maps: Iterator[Tensor]) -> Tensor:
