@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chextools.models.checkpoints import Checkpoint
     from chextools.models.graph import NetworkGraph
     from chextools.models.sources import Source
+    from chextools.xrays.squares import Square
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,11 @@ class ImportSettings:
 
     source: a file of weights, a program, a name of a library, or FILE.py:FUNCTION. arch: whose weights a file holds.
     tasks: names by comma, a file of them, or one of `ORDERS`; None for what the source knows. head: one of `HEADS`.
-    size, channels, mean, std, fit, resample: of the input; None for what the source knows, else 224, the mean and
-    standard deviation of ImageNet, "squash" and "pil". value_range: what black and white become, instead of mean and
-    std. layer: where class activation maps are made; None to find it. points: operating points by task, a file;
-    None for what the source knows. download: whether weights may be fetched. example: an image to score.
+    size, channels, mean, std, fit, resample, interpolation, resize_to: of the input; None for what the source knows,
+    else 224, the mean and standard deviation of ImageNet, "squash", "pil", "bilinear" and no other size. value_range:
+    what black and white become, instead of mean and std. layer: where class activation maps are made; None to find it.
+    points: operating points by task, a file; None for what the source knows. download: whether weights may be fetched.
+    example: an image to score.
     """
 
     source: str
@@ -67,6 +69,8 @@ class ImportSettings:
     value_range: tuple[float, float] | None = None
     fit: str | None = None
     resample: str | None = None
+    interpolation: str | None = None
+    resize_to: int | None = None
     layer: str | None = None
     points: str | None = None
     download: bool = False
@@ -174,6 +178,7 @@ def _imported(
     graph = dataclasses.replace(graph, layer=layer)
     network.default_layer = layer
     tasks, columns = _columns(settings, source, names, network.outputs)
+    square = _square(settings, source, size)
     checkpoint = checkpoints.Checkpoint(
         arch=settings.arch or source.name,
         tasks=tasks,
@@ -181,8 +186,10 @@ def _imported(
         model=network,
         mean=mean,
         std=std,
-        fit=settings.fit or source.fit or "squash",
-        resample=settings.resample or source.resample or "pil",
+        fit=square.fit,
+        resample=square.resample,
+        interpolation=square.interpolation,
+        resize_to=square.resize_to,
         columns=columns,
         points=_points(settings, source, tasks),
         versions={"torch": str(torch.__version__)},
@@ -228,6 +235,22 @@ def _input(settings: ImportSettings, source: Source) -> tuple[int, tuple[float, 
             )
     count = channels or max(len(mean), len(std), 3 if settings.value_range or settings.mean else 1)
     return size, _widened(mean, count, "--mean"), _widened(std, count, "--std")
+
+
+def _square(settings: ImportSettings, source: Source, size: int) -> Square:
+    """How an image becomes the input. Raises InputError for what does not go together."""
+    from chextools.xrays.squares import Square
+
+    fit, resize_to = settings.fit or source.fit, settings.resize_to
+    if resize_to is None:
+        resize_to = source.resized_to(size) if settings.fit in (None, source.fit) else 0
+    if fit is None:
+        fit = "shorter-centre-crop" if resize_to else "squash"
+    resample = settings.resample or source.resample or "pil"
+    interpolation = settings.interpolation or source.interpolation or "bilinear"
+    square = Square(size, fit, resample, interpolation, resize_to)
+    square.check()
+    return square
 
 
 def _widened(values: tuple[float, ...], count: int, name: str) -> tuple[float, ...]:
@@ -395,7 +418,9 @@ def _row(settings: ImportSettings, checkpoint: Checkpoint, removed: str | None, 
         "mean": list(checkpoint.mean),
         "std": list(checkpoint.std),
         "resize": checkpoint.fit,
+        "resize_to": checkpoint.resize_to or None,
         "antialias": checkpoint.resample,
+        "interpolation": checkpoint.interpolation,
         "nodes": len(graph.nodes),
         "layer": graph.layer,
         "maps": proof.maps,

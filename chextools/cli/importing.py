@@ -50,10 +50,23 @@ chex-import model.ckpt --arch mynet.py:build --tasks tasks.txt --size 512 --chan
     help="How images become squares. [default: what SOURCE's library does, else squash]",
 )
 @click.option(
+    "--resize-to",
+    type=click.IntRange(8, 16384),
+    metavar="N",
+    help="Resize images to this side first, a crop's shorter one, then take the middle: Resize(256) and "
+    "CenterCrop(224) are --resize-to 256 --size 224. [default: what SOURCE's library does, else the crop first]",
+)
+@click.option(
     "--antialias",
     "resample",
-    type=click.Choice(["pil", "torch", "skimage", "none"]),
-    help="Whose bilinear filter shrinks images. [default: what SOURCE's library does, else pil]",
+    type=click.Choice(["pil", "draft", "torch", "skimage", "none"]),
+    help="Whose filter shrinks images; draft: pil, quicker on large JPEGs. [default: what SOURCE's library does, else "
+    "pil]",
+)
+@click.option(
+    "--interpolation",
+    type=click.Choice(["bilinear", "bicubic", "lanczos", "nearest"]),
+    help="The filter. [default: what SOURCE's library does, else bilinear]",
 )
 @click.option(
     "--points",

@@ -59,17 +59,17 @@ def _installed(package: str) -> tuple[int, ...]:
         return (1 << 20,)
 
 
-def build(arch: str, outputs: int, size: int = 224) -> nn.Module:
+def build(arch: str, outputs: int, size: int | None = 224) -> nn.Module:
     """A network from images [N, 3, size, size] to [N, outputs], its weights drawn from torch's random state.
 
-    Only transformers care for `size`, the side of the images in pixels. State-dict keys are torchvision's. Raises
-    InputError for an unknown name, or for a size that the network cannot take.
+    Only transformers care for `size`, the side of the images in pixels; None for timm's own. State-dict keys are
+    torchvision's. Raises InputError for an unknown name, or for a size that the network cannot take.
     """
     from torchvision import models
 
     check_architecture(arch)
     if arch.startswith(_TIMM):
-        return _timm(arch).create_model(arch.removeprefix(_TIMM), num_classes=outputs)
+        return _of_timm(arch, outputs, size)
     options: dict = dict(_EXTRA.get(arch, {}), num_classes=outputs)
     if arch in _EXTRA:
         options["init_weights"] = True
@@ -80,6 +80,20 @@ def build(arch: str, outputs: int, size: int = 224) -> nn.Module:
     try:
         return models.get_model(arch, weights=None, **options)
     except (AssertionError, ValueError) as error:
+        raise InputError(f"{arch} cannot take images of {size} x {size}: {' '.join(str(error).split())}") from None
+
+
+def _of_timm(arch: str, outputs: int, size: int | None) -> nn.Module:
+    timm, name = _timm(arch), arch.removeprefix(_TIMM)
+    made = timm.create_model(name, num_classes=outputs)
+    embed = getattr(made, "patch_embed", None)
+    if size is None or getattr(embed, "img_size", None) in (None, (size, size)):
+        return made
+    try:  # a transformer of other images than its own
+        return timm.create_model(name, num_classes=outputs, img_size=size)
+    except TypeError:
+        return made
+    except (AssertionError, ValueError, RuntimeError) as error:
         raise InputError(f"{arch} cannot take images of {size} x {size}: {' '.join(str(error).split())}") from None
 
 

@@ -28,7 +28,7 @@ from chextools.errors import InputError
 from chextools.models.graph import NetworkGraph, dumps, loads
 from chextools.plumbing.files import atomic
 from chextools.tasks import canonical
-from chextools.xrays.squares import FITS, RESAMPLES, Square
+from chextools.xrays.squares import Square
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +55,12 @@ class Checkpoint:
 
     arch: its name, of torchvision or wherever it came from. tasks: in the order of the logits. size: side of the input
     in pixels. model: in eval mode, parameters frozen, on the CPU; None where only the rest is asked for. mean, std: of
-    pixels in [0, 1], by channel; there are as many channels. fit, resample: how an image becomes a square, as
-    `xrays.squares` has it. columns: which output of the network is each task's logit, less which other, if any; None
-    for what `policy` says. points: by task, the probability that a score of 0.5 stands for. policy, missing: by task,
-    how uncertain and blank labels were taken. versions: of what made it. step: optimiser steps. metrics: of its
-    validation. traced: the graph and tensors that the file carries; None where the model is still to be traced. source:
-    what it was imported from. sha256: of the file, "" where there is none.
+    pixels in [0, 1], by channel; there are as many channels. fit, resample, interpolation, resize_to: how an image
+    becomes a square, as `xrays.squares` has it. columns: which output of the network is each task's logit, less which
+    other, if any; None for what `policy` says. points: by task, the probability that a score of 0.5 stands for. policy,
+    missing: by task, how uncertain and blank labels were taken. versions: of what made it. step: optimiser steps.
+    metrics: of its validation. traced: the graph and tensors that the file carries; None where the model is still to be
+    traced. source: what it was imported from. sha256: of the file, "" where there is none.
     """
 
     arch: str
@@ -70,7 +70,9 @@ class Checkpoint:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     fit: str = "squash"
-    resample: str = "pil"
+    resample: str = "draft"
+    interpolation: str = "bilinear"
+    resize_to: int = 0
     columns: Columns | None = None
     points: dict[str, float] = field(default_factory=dict)
     policy: dict[str, str] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class Checkpoint:
     @property
     def square(self) -> Square:
         """How an image becomes the network's input."""
-        return Square(self.size, self.fit, self.resample)
+        return Square(self.size, self.fit, self.resample, self.interpolation, self.resize_to)
 
     def by_task(self) -> Columns:
         """(output, output to be subtracted or None) of the network by task."""
@@ -219,6 +221,8 @@ def content(checkpoint: Checkpoint) -> dict:
         "std": list(checkpoint.std),
         "fit": checkpoint.fit,
         "resample": checkpoint.resample,
+        "interpolation": checkpoint.interpolation,
+        "resize_to": checkpoint.resize_to,
         "policy": dict(checkpoint.policy),
         "missing": dict(checkpoint.missing),
         "versions": dict(checkpoint.versions),
@@ -425,9 +429,14 @@ def _fill(checkpoint: Checkpoint, found: Mapping) -> None:
     """What format 2 adds: the network from its graph, and what goes before and after it."""
     from chextools.models.assembly import assemble
 
-    if found["fit"] not in FITS or found["resample"] not in RESAMPLES:
-        raise InputError(f"a checkpoint whose images become squares in an unknown way ({found['fit'][:40]!r})")
     checkpoint.fit, checkpoint.resample, checkpoint.source = found["fit"], found["resample"], found["source"]
+    if "interpolation" in found:
+        if not isinstance(found["interpolation"], str) or type(found.get("resize_to")) is not int:
+            raise InputError("a checkpoint without a usable 'interpolation' and 'resize_to'")
+        checkpoint.interpolation, checkpoint.resize_to = found["interpolation"], found["resize_to"]
+    elif checkpoint.resample == "pil":  # before there was a name for it
+        checkpoint.resample = "draft"
+    checkpoint.square.check()
     points = found["points"].items()
     if not all(task in found["tasks"] and isinstance(point, float) and 0 < point < 1 for task, point in points):
         raise InputError("a checkpoint without usable operating points")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,8 @@ class Source:
 
     name: what it is, for records. module: in evaluation mode; None of a program. program: of torch.export. outputs: of
     each output its task, "" for none; None where nobody says. size, channels, mean, std: of its input, None likewise.
-    points: operating points by task. fit, resample: how its own library makes squares.
+    points: operating points by task. fit, resample, interpolation: how its own library makes squares. crop_pct: which
+    share of the resized image's side its crop takes, as timm calls it; resize_to: that side, for `size`.
     """
 
     name: str
@@ -51,7 +53,16 @@ class Source:
     points: dict[str, float] = field(default_factory=dict)
     fit: str | None = None
     resample: str | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    resize_to: int | None = None
     about: dict[str, str] = field(default_factory=dict)
+
+    def resized_to(self, size: int) -> int:
+        """To what side images are resized before a square of `size` is taken; 0 where it is taken first."""
+        if self.resize_to is not None and size == self.size:
+            return self.resize_to
+        return 0 if self.crop_pct is None else math.floor(size / self.crop_pct)
 
 
 def open_source(
@@ -193,19 +204,67 @@ def _transformers(source: str) -> Source:
     return found
 
 
+_OF_PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of Pillow's filters
+
+
 def _fill_from_preprocessor(found: Source, path: Path) -> None:
+    """What transformers' preprocessor_config.json says of how an image becomes an input."""
     import json
 
     try:
         about = json.loads(path.read_text())
-        size = about.get("size")
-        side = size.get("height") or size.get("shortest_edge") if isinstance(size, dict) else size
-        if isinstance(side, int):
-            found.size = found.size or side
-        if about.get("do_normalize", True) and isinstance(about.get("image_mean"), list):
-            found.mean, found.std = tuple(about["image_mean"]), tuple(about["image_std"])
-    except (OSError, ValueError, KeyError, AttributeError):
+        _fill_scale(found, about)
+        if not about.get("do_resize", True):
+            return
+        size, crop = about.get("size"), about.get("crop_size")
+        size = {"height": size} if isinstance(size, int) else size or {}
+        taken = (crop.get("height") if isinstance(crop, dict) else crop) if about.get("do_center_crop") else None
+        shortest, height = size.get("shortest_edge"), size.get("height")
+        share = about.get("crop_pct")  # ConvNeXt's, of sides below 384
+        if height is not None and height != size.get("width", height):
+            raise InputError(f"{path}: images become {size}: no square")
+        if shortest is not None and share is not None and shortest < 384:
+            taken, shortest = shortest, int(shortest / share)
+        side = taken or height or shortest
+        if not isinstance(side, int):
+            return
+        found.size = side
+        found.interpolation = _OF_PILLOW.get(about.get("resample", 2), "bilinear")
+        found.fit = "squash" if shortest is None or share is not None and taken is None else "shorter-centre-crop"
+        found.resize_to = shortest or height
+        if found.fit == "squash" and found.resize_to == side:
+            found.resize_to = 0
+        found.crop_pct = side / found.resize_to if found.resize_to else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise InputError(f"{path}: not how images are prepared") from None
+
+
+def _fill_scale(found: Source, about: Mapping[str, Any]) -> None:
+    """Mean and std of grey levels in [0, 1], of a factor times grey levels up to 255, less a mean, over a std."""
+    factor = float(about.get("rescale_factor", 1 / 255)) if about.get("do_rescale", True) else 1.0
+    mean, std = [0.0], [1.0]
+    if about.get("do_normalize", True):
+        mean, std = about.get("image_mean") or [0.5], about.get("image_std") or [0.5]
+    by_255 = round(factor * 255, 9)
+    found.mean, found.std = tuple(m / by_255 for m in mean), tuple(s / by_255 for s in std)
+
+
+_FITS_OF_TIMM = {"center": "shorter-centre-crop", "squash": "squash", "border": "pad"}
+
+
+def _fill_from_timm(found: Source, module: nn.Module) -> None:
+    """What timm's configuration of a network says of how an image becomes an input."""
+    about = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None) or {}
+    if side := about.get("input_size"):
+        found.size = side[-1]
+    if len(about.get("mean") or ()) == 3:
+        found.mean, found.std = tuple(about["mean"]), tuple(about["std"])
+    found.interpolation = str(about.get("interpolation") or "bilinear")
+    found.interpolation = found.interpolation if found.interpolation in _OF_PILLOW.values() else "bicubic"
+    found.fit = _FITS_OF_TIMM.get(about.get("crop_mode") or "center", "shorter-centre-crop")
+    found.crop_pct = about.get("crop_pct") or 0.875
+    if found.fit == "pad" or (found.fit == "squash" and found.crop_pct == 1):
+        found.crop_pct = None
 
 
 def _program(path: str) -> Source:
@@ -227,21 +286,34 @@ def _pretrained(name: str, download: bool) -> Source:
             f"{name} is an architecture: name the file of its weights, with --arch {name}; "
             "--download takes its library's own weights"
         )
+    found = Source(name, size=224)
     try:
         with quietly():
             if name.startswith(TIMM):
                 import timm
 
                 module = timm.create_model(name.removeprefix(TIMM), pretrained=True)
+                _fill_from_timm(found, module)
             else:
                 from torchvision import models
 
-                module = models.get_model(name, weights="DEFAULT")
+                weights = models.get_model_weights(name).DEFAULT
+                module = models.get_model(name, weights=weights)
+                _fill_from_torchvision(found, weights.transforms())
     except MemoryError:
         raise
     except Exception as error:  # no network, no such weights
         raise InputError(f"{name}: {_first(error)}") from None
-    return Source(name, module.float().eval(), size=224)
+    found.module = module.float().eval()
+    return found
+
+
+def _fill_from_torchvision(found: Source, about: Any) -> None:
+    """What torchvision's weights say of how an image becomes an input."""
+    found.size, found.resize_to = about.crop_size[0], about.resize_size[0]
+    found.crop_pct = found.size / found.resize_to
+    found.mean, found.std = tuple(about.mean), tuple(about.std)
+    found.fit, found.interpolation = "shorter-centre-crop", about.interpolation.value
 
 
 # A file of weights
@@ -280,11 +352,15 @@ def _empty(
     if arch.startswith(XRV):
         return _empty_xrv(arch, count)
     architectures.check_name(arch)
-    module = architectures.build(arch, count, size or 224)
+    module = architectures.build(arch, count, size or (None if arch.startswith(TIMM) else 224))
     wanted = channels or _first_channels(state) or 3
+    found = Source(arch, channels=wanted)
+    if arch.startswith(TIMM):
+        _fill_from_timm(found, module)
     if wanted != 3:
         _set_channels(module, wanted)
-    return Source(arch, channels=wanted), module
+        found.mean = found.std = None
+    return found, module
 
 
 def _empty_xrv(arch: str, outputs: int) -> tuple[Source, nn.Module]:

@@ -111,7 +111,7 @@ def over_square(values: np.ndarray, size: tuple[int, int], square: Square) -> np
     return (rows @ values.astype(np.float64) @ columns.T).astype(np.float32)
 
 
-def _sampled(nodes: int, side: int, first: int, last: int, count: int) -> np.ndarray:
+def _sampled(nodes: int, side: int, first: float, last: float, count: int) -> np.ndarray:
     """[count, nodes]: weights of nodes over a side of an image at pixels between two of its positions."""
     position = first + (np.arange(count) + 0.5) * (last - first) / count
     source = np.clip(position * nodes / side - 0.5, 0, nodes - 1)
