@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INCOMPLETE = 0.05  # of the change in logit: a delta to warn of
-CROP = "shorter-centre-crop"
 TARGET, TARGET_OF_TWO = "logit", "positive minus negative logit"
 
 
@@ -72,7 +71,7 @@ def explain(
         for result in results:
             yield worker.finish(result) if isinstance(result, (_Done, _Made)) else result
     worker.warn_of_deltas()
-    if ensemble.square.fit == CROP:
+    if ensemble.square.crops:
         log.warning('the network looks at the square in the middle of an image: outside, "crop", heatmaps are 0')
 
 
@@ -95,8 +94,9 @@ def load(
     if target.pickles:
         from chextools.heatmaps.study_pickles import check_task
 
-        if ensemble.square.fit != "squash":
-            raise InputError(f"the study's pickles are of whole images; this network's input is {ensemble.square.fit}")
+        if not ensemble.square.sees_all:
+            how = "a crop" if ensemble.square.crops else ensemble.square.fit
+            raise InputError(f"the study's pickles are of whole images; this network's input is {how}")
         for task in ensemble.tasks:
             check_task(task)
     if target.resume and not target.force:
@@ -119,6 +119,7 @@ class _Made:
     """An item with its new heatmaps: maps [K, h, w], scores [K], and the input [size, size] where it is needed.
 
     delta, change: float64 [K], how far a map's sum is from the change in logit, and that; None where it need not be.
+    absorbed: float64 [K], what did not come to the map, which delta knows of; None of methods that do not count it.
     """
 
     item: Located
@@ -127,6 +128,7 @@ class _Made:
     image: np.ndarray | None
     delta: np.ndarray | None = None
     change: np.ndarray | None = None
+    absorbed: np.ndarray | None = None
 
 
 class _Worker:
@@ -204,7 +206,8 @@ class _Worker:
             input_size=square.whole(size),
             method=self.label,
             model=self.ensemble.identity,
-            delta={} if result.delta is None else dict(zip(self.ensemble.tasks, result.delta.tolist())),
+            delta=self._by_task(result.delta),
+            absorbed=self._by_task(result.absorbed),
             chosen_sign=self.settings.sign,
         )
         self._note_deltas(result)
@@ -217,6 +220,9 @@ class _Worker:
         except InputError as error:
             return Failure(result.item.where, str(error))
         return self._record(result.item, _as_read(made))
+
+    def _by_task(self, values: np.ndarray | None) -> dict[str, float]:
+        return {} if values is None else dict(zip(self.ensemble.tasks, values.tolist()))
 
     def warn_of_deltas(self) -> None:
         """Say once how many maps of integrated gradients are far from summing to the change in logit."""
@@ -338,8 +344,10 @@ class _Worker:
         record["heatmap"] = str(self.target.npz(made.id))
         record["method"], record["model"] = made.method, made.model
         record["target"] = targets if two else TARGET
-        crop = list(self.ensemble.square.seen(made.size)) if self.ensemble.square.fit == CROP else None
-        for key, value in (("delta", made.delta), ("sign", self.settings.sign), ("crop", crop)):
+        square = self.ensemble.square
+        crop = [round(side) for side in square.seen(made.size)] if square.crops else None
+        said = {"delta": made.delta, "absorbed": made.absorbed, "sign": self.settings.sign, "crop": crop}
+        for key, value in said.items():
             record.pop(key, None)
             if value:
                 record[key] = value
@@ -369,6 +377,7 @@ def _as_read(made: Heatmaps) -> Heatmaps:
     """Heatmaps as they come back from their file: what is not finite has failed."""
     read = Heatmaps(made.id, made.size, input_size=made.input_size, method=made.method, model=made.model)
     read.delta = {task: delta for task, delta in made.delta.items() if math.isfinite(delta)}
+    read.absorbed = {task: value for task, value in made.absorbed.items() if math.isfinite(value)}
     read.chosen_sign = made.chosen_sign
     read.scores = {task: score for task, score in made.scores.items() if math.isfinite(score)}
     for task, heatmap in made.maps.items():

@@ -12,6 +12,7 @@ from chextools.heatmaps.signs import SIGNS
 
 NOT_FINITE = "the map holds NaN or infinity"
 NOT_COMPLETE = "the map does not sum to the change in logit: its completeness delta is {:.3g}"
+NOT_CONSERVED = "the map and what was absorbed on the way do not sum to the logit: relevance of {:.3g} is lost"
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Heatmaps:
     flags: task -> "flat" where the whole map has one value.
     reference: whether this comes from the study's pickles.
     delta: task -> how far a map's sum is from the change in logit that it explains, of methods where that is 0.
+    absorbed: task -> relevance that did not come to the map, of methods that count it; with the map it makes the logit.
     chosen_sign: which evidence counts (`SIGNS`) as chex-cam was told; None where it was not.
     """
 
@@ -44,6 +46,7 @@ class Heatmaps:
     flags: dict[str, str] = field(default_factory=dict)
     reference: bool = False
     delta: dict[str, float] = field(default_factory=dict)
+    absorbed: dict[str, float] = field(default_factory=dict)
     chosen_sign: str | None = None
 
     @property
@@ -58,7 +61,8 @@ class Heatmaps:
         lowest, highest = heatmap.min(), heatmap.max()
         if not (np.isfinite(lowest) and np.isfinite(highest)):
             known = math.isfinite(self.delta.get(task, math.nan))
-            self.failed[task] = NOT_COMPLETE.format(self.delta[task]) if known else NOT_FINITE
+            said = NOT_CONSERVED if task in self.absorbed else NOT_COMPLETE
+            self.failed[task] = said.format(self.delta[task]) if known else NOT_FINITE
             return
         self.maps[task] = heatmap
         if lowest == highest:

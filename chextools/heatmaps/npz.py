@@ -44,8 +44,9 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
         "method": np.array(heatmaps.method or ""),
         "model": np.array(heatmaps.model or ""),
     }
-    if heatmaps.delta:
-        arrays["delta"] = np.array([heatmaps.delta.get(task, math.nan) for task in heatmaps.maps], "<f8")
+    for name, values in (("delta", heatmaps.delta), ("absorbed", heatmaps.absorbed)):
+        if values:
+            arrays[name] = np.array([values.get(task, math.nan) for task in heatmaps.maps], "<f8")
     if heatmaps.chosen_sign:
         arrays["sign"] = np.array(heatmaps.chosen_sign)
     import zipfile  # here, as most commands read only
@@ -95,12 +96,13 @@ def _read_npz(data: memoryview) -> Heatmaps:
         return found.tolist()
 
     maps, names = array("maps", "f", 3), [tasks.canonical(name) for name in strings("tasks", 1)]
-    scores, delta = (array(name, "f", 1, np.full(len(names), math.nan)) for name in ("scores", "delta"))
+    unknown = np.full(len(names), math.nan)
+    scores, delta, absorbed = (array(name, "f", 1, unknown) for name in ("scores", "delta", "absorbed"))
     if not maps.size:
         raise InputError("the maps are empty")
     if not len(maps) == len(names) == len(scores):
         raise InputError(f"{len(maps)} maps, {len(names)} tasks and {len(scores)} scores")
-    if len(delta) != len(maps):
+    if not len(delta) == len(absorbed) == len(maps):
         raise InputError(f"{len(maps)} maps and {len(delta)} deltas")
     for name, times in Counter(names).items():
         if times > 1:
@@ -113,6 +115,7 @@ def _read_npz(data: memoryview) -> Heatmaps:
         method=strings("method", 0, "") or None,
         model=strings("model", 0, "") or None,
         delta={name: float(value) for name, value in zip(names, delta) if math.isfinite(value)},
+        absorbed={name: float(value) for name, value in zip(names, absorbed) if math.isfinite(value)},
         chosen_sign=strings("sign", 0, "") or None,
     )
     if heatmaps.chosen_sign is not None:

@@ -53,6 +53,7 @@ class Record(TypedDict, total=False):
     logits: dict[str, float | None]  # by task
     flags: dict[str, str]  # by task: "flat"
     delta: dict[str, float | None]  # by task: how far a map is from complete
+    absorbed: dict[str, float | None]  # by task: relevance that is not in the map
     sign: str
     probes: dict[str, Any]  # of chex-probe, by task
     # of other forms of truth and predictions, read but not written

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from chextools.models.folded import Bound
+from chextools.models.operators import called
 from chextools.saliency import baselines, rules
 from chextools.saliency.network import Network, input_gradients, over_tasks, plainly
 from chextools.saliency.rules import (
@@ -27,6 +28,7 @@ from chextools.saliency.rules import (
     ATTENTION,
     GROUP_NORM,
     LAYER_NORM,
+    LENGTH,
     MATMUL,
     MAXIMUM,
     PRODUCT,
@@ -36,7 +38,6 @@ from chextools.saliency.rules import (
     Slope,
     Winners,
     by_channel,
-    called,
     grouped,
     replaced,
     scores_of_attention,
@@ -75,7 +76,7 @@ def maps(model: Network, images: Tensor, tasks: Sequence[int], *, baseline: base
     return over_tasks((gradient * difference).sum(1) for gradient in input_gradients(leaf, logits, tasks))
 
 
-_REMEMBERED = (ACTIVATION, MAXIMUM, PRODUCT, QUOTIENT, MATMUL, SOFTMAX, LAYER_NORM, GROUP_NORM, ATTENTION)
+_REMEMBERED = (ACTIVATION, MAXIMUM, PRODUCT, QUOTIENT, MATMUL, SOFTMAX, LAYER_NORM, GROUP_NORM, ATTENTION, LENGTH)
 
 
 _MIXING = {MATMUL, ATTENTION, SOFTMAX}  # around these, images and heads or windows are often one dimension
@@ -90,7 +91,7 @@ class _Inputs(Rules):
         self.rules = dict.fromkeys(_REMEMBERED, self._remember)
 
     def _remember(self, node: fx.Node, inputs: tuple) -> Tensor:
-        self.seen[node.name] = inputs
+        self.seen[node.name] = self.factors(node) if self.kinds[node] == MATMUL else inputs
         return self.value(node)
 
 
@@ -108,6 +109,7 @@ class _Rescale(Rules):
             LAYER_NORM: self._layer_norm,
             GROUP_NORM: self._group_norm,
             ATTENTION: self._attention,
+            LENGTH: self._length,
         }
 
     def _activation(self, node: fx.Node, inputs: tuple) -> Tensor:
@@ -127,9 +129,16 @@ class _Rescale(Rules):
         a0, b0 = self.of_baseline.pop(node.name)[:2]
         return _product(inputs[0], a0, *_rescaled(torch.reciprocal, inputs[1], b0))[0]
 
-    def _matmul(self, node: fx.Node, inputs: tuple) -> Tensor:
+    def _matmul(self, node: fx.Node, _: tuple) -> Tensor:
+        a, b, times = self.factors(node)
         a0, b0 = self.of_baseline.pop(node.name)[:2]
-        return _product(inputs[0], a0, inputs[1], b0, torch.matmul)[0]
+        return _product(a, a0, b, b0, times)[0]
+
+    def _length(self, node: fx.Node, _: tuple) -> Tensor:
+        given, start = self.with_inputs(node), self.of_baseline.pop(node.name)[0]
+        x, axes, keepdim = given["x"], given["axes"], given["keepdim"]
+        squares, squares0 = _product(x, start, x, start)
+        return _rescaled(torch.sqrt, squares.sum(axes, keepdim), squares0.sum(axes, keepdim))[0]
 
     def _softmax(self, node: fx.Node, inputs: tuple) -> Tensor:
         start = self.of_baseline.pop(node.name)
@@ -184,7 +193,8 @@ def _rescaled(function: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, st
         close = change == 0 if straight else change.abs() < torch.finfo(x.dtype).eps ** 0.5 * (1 + x.abs())
         close = close | ~slope.isfinite()
         if close.any():
-            slope = torch.where(close, _derivative(function, (x + start) / 2), slope)
+            halfway = _derivative(function, (x + start) / 2).nan_to_num(0, 0, 0)  # a root's at 0
+            slope = torch.where(close, halfway, slope)
     return Slope.apply(x, value, slope), before
 
 

@@ -17,7 +17,7 @@ from chextools.errors import InputError
 from chextools.models import checkpoints, chunks, inference, selection
 from chextools.models.checkpoints import Checkpoint
 from chextools.saliency.completeness import ROUNDING, TOLERANCE, deltas
-from chextools.saliency.methods import Method
+from chextools.saliency.methods import UNCOUNTED, Method
 from chextools.saliency.network import Network, Once
 from chextools.tasks import STUDY, study_order
 from chextools.xrays.squares import Square
@@ -88,8 +88,11 @@ class Ensemble:
                 self.members.append(member)
         self.identity = checkpoints.identity([m.about for m in self.members], [chosen[m.path] for m in self.members])
         self.squares = sorted({member.about.square for member in self.members})
-        if len({square.fit for square in self.squares}) > 1:
-            fits = ", ".join(sorted({square.fit for square in self.squares}))
+        if (
+            len({(square.fit, square.resize_to / square.size if square.resize_to else 1) for square in self.squares})
+            > 1
+        ):
+            fits = ", ".join(sorted({square.described() for square in self.squares}))
             raise InputError(f"{where}: networks that see different parts of an image ({fits}) have no common heatmap")
         self.differences = {task for m in self.members for task in m.about.differences()} & set(self.tasks)
         if streamed := sum(member.network is None for member in self.members):
@@ -126,7 +129,8 @@ class Ensemble:
         """(maps float32 [N, K, h, w], scores float64 [N, K]) of [N, size, size] by square: means over checkpoints.
 
         With methods whose maps should sum to a change in logit two more float64 [N, K] follow: how far they are from
-        it, and that change. Maps of a method that must meet it, and does not, are NaN.
+        it, and that change; and of those that count it, what did not come to the maps. Maps of a method that must meet
+        it, and does not, are NaN.
 
         options: what the method takes beyond images and tasks, by checkpoint. Where memory is not enough, the batch is
         halved.
@@ -142,9 +146,9 @@ class Ensemble:
     ) -> tuple[np.ndarray, ...]:
         maps: list[Tensor] = []
         scores = torch.zeros(len(next(iter(images.values()))), len(self.tasks), dtype=torch.float64)
-        deltas = [torch.zeros_like(scores), torch.zeros_like(scores)] if self.method.complete else []
+        deltas = [torch.zeros_like(scores) for _ in range(self.method.complete * 2 + bool(self.method.counted))]
         count = torch.zeros(len(self.tasks))
-        attribute = self.method.load()
+        attribute = self.method.load_counted() if self.method.counted else self.method.load()
         inputs: dict[tuple, Tensor] = {}
         for member in self.members:
             about = member.about
@@ -154,9 +158,12 @@ class Ensemble:
             network = self.network_of(member)
             once = Once(network, inputs[key])
             given = options(about)
-            found = attribute(once, inputs[key], member.logits, **given).float()
+            found, absorbed = attribute(once, inputs[key], member.logits, **given), None
+            if self.method.counted:
+                found, absorbed = found
+            found = found.float()
             if self.method.complete:
-                for total, part in zip(deltas, self._completeness(once, inputs[key], member, found, given)):
+                for total, part in zip(deltas, self._completeness(once, inputs[key], member, found, absorbed, given)):
                     total[:, member.columns] += part
             maps.append(found.cpu())
             scores[:, member.columns] += about.probabilities(once.logits().float())[:, member.logits].cpu()
@@ -165,16 +172,21 @@ class Ensemble:
         return self._mean(maps, count).numpy(), *((total / count).numpy() for total in (scores, *deltas))
 
     def _completeness(
-        self, network: Once, images: Tensor, member: Member, maps: Tensor, given: dict
-    ) -> tuple[Tensor, Tensor]:
-        """(delta, change), [N, K]; maps of an exact method that miss its tolerance become NaN."""
+        self, network: Once, images: Tensor, member: Member, maps: Tensor, absorbed: Tensor | None, given: dict
+    ) -> tuple[Tensor, ...]:
+        """(delta, change), [N, K], and absorbed where it is counted; maps that must be complete, and miss its
+        tolerance, become NaN.
+        """
         delta, change = deltas(network, images, member.logits, maps, given.get("baseline"))
-        if self.method.exact:
+        if self.method.exact or (absorbed is not None and given.get("rule") != UNCOUNTED):
+            taken = 0 if absorbed is None else absorbed
+            delta = delta + taken
             logit = network.logits()[:, member.logits].double()
-            parts = maps.abs().sum((2, 3), dtype=torch.float64) + logit.abs() + (logit - change).abs()
+            parts = maps.abs().sum((2, 3), dtype=torch.float64) + logit.abs() + (logit - change + taken).abs()
             rounding = ROUNDING * parts
-            maps[delta.abs() > torch.maximum(TOLERANCE * change.abs(), rounding)] = torch.nan
-        return delta.cpu(), change.cpu()
+            maps[~(delta.abs() <= torch.maximum(TOLERANCE * change.abs(), rounding))] = torch.nan
+        found = (delta, change) if absorbed is None else (delta, change, absorbed)
+        return tuple(each.cpu() for each in found)
 
     def _mean(self, maps: Sequence[Tensor], count: Tensor) -> Tensor:
         """float32 [N, K, h, w]. Maps of several resolutions meet at the input's, where the study has all of its own."""

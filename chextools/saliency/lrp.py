@@ -8,36 +8,49 @@ hands z on to its inputs by their shares of it; its rule says what the shares ar
                     averages and sums. Linear layers as above.
     gradient-input  w x / z: the gradient times the input, for any network
 
-BatchNorm is folded into its neighbours. An activation hands on what it gets, a maximum to the pixel that wins. Shares
-of a bias are lost with epsilon, and so is what a unit held at its bound got.
+BatchNorm is folded into its neighbours. An activation hands on what it gets, a maximum to the pixel that wins.
 
 What transformers have goes by AttnLRP (Achtibat et al. 2024): a matrix product, and a product of two maps, give half
-to each; a softmax is its first-order Taylor expansion, which is its gradient; attention is made of these. A layer or
-group norm takes its standard deviation for a constant (Ali et al. 2022). A gate, a sigmoid that only multiplies, gets
-nothing: the map takes all (Arras et al. 2017).
+to each; a softmax is its first-order Taylor expansion, which is its gradient; attention is made of these. What only
+scales, the deviation of a norm or whatever else a map is divided by, is a constant (there, and Ali et al. 2022). A
+gate, a sigmoid that only multiplies, gets nothing: the map takes all (Arras et al. 2017).
+
+Not all relevance comes to the input. Constants keep what they made: biases, class tokens, positions, a unit that is
+held at its bound, the constant of a softmax's expansion; and epsilon has its share. All of it is counted where it is
+taken, so that what the input has and what was absorbed sum to the logit. Where they do not, something was lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd import Function
 
 from chextools.models.folded import Bound
+from chextools.models.operators import called
 from chextools.saliency import rules
-from chextools.saliency.network import Network, input_gradients, over_tasks, plainly
+from chextools.saliency.methods import UNCOUNTED
+from chextools.saliency.network import Network, gradients_of_several, input_gradients, over_tasks, plainly
 from chextools.saliency.rules import (
     ACTIVATION,
     ATTENTION,
     AVERAGE,
+    DIFFERENCE,
     GROUP_NORM,
     LAYER,
     LAYER_NORM,
+    LENGTH,
     MATMUL,
     MAXIMUM,
     MOVE,
+    NORM,
     PRODUCT,
+    QUOTIENT,
+    SCALE,
+    SOFTMAX,
     SUM,
     Rules,
     Slope,
@@ -46,7 +59,7 @@ from chextools.saliency.rules import (
     scores_of_attention,
 )
 
-RULES = ("epsilon-plus", "epsilon", "gradient-input")
+RULES = ("epsilon-plus", "epsilon", UNCOUNTED)
 EPSILON = 0.01  # of the root mean square of a layer's outputs
 _LEAST = 1e-6  # of an output: where all parts of its sign are less, it is its bias
 _NOT_ZERO_AT_ZERO = (nn.Sigmoid, nn.Hardsigmoid)  # relevance would come from nothing
@@ -54,7 +67,7 @@ _NOT_ZERO_AT_ZERO = (nn.Sigmoid, nn.Hardsigmoid)  # relevance would come from no
 
 def check(model: Network, rule: str) -> None:
     """Raise InputError for a network that has something without a rule."""
-    if rule != "gradient-input":
+    if rule != UNCOUNTED:
         rules.check(model.folded(forward=True), model.model.family, _NOT_ZERO_AT_ZERO)
 
 
@@ -67,29 +80,97 @@ def maps(
     rule: one of `RULES`. epsilon: a share of the root mean square of a layer's outputs. One pass for the images, one
     back per task.
     """
-    if rule == "gradient-input":
-        run = None
-    else:
-        run = {"epsilon": _Epsilon, "epsilon-plus": _EpsilonPlus}[rule](model.folded(forward=True), epsilon)
+    return accounted(model, images, tasks, rule=rule, epsilon=epsilon)[0]
+
+
+@plainly()
+def accounted(
+    model: Network, images: Tensor, tasks: Sequence[int], *, rule: str = RULES[0], epsilon: float = EPSILON
+) -> tuple[Tensor, Tensor]:
+    """(the maps of `maps`, what was absorbed on the way, float64 [N, K]): their sums are the logits.
+
+    With gradient-input nothing is counted, and what was absorbed is NaN.
+    """
+    if rule == UNCOUNTED:
+        leaf, logits = model.graph(images)
+        found = over_tasks((gradient * images).sum(1) for gradient in input_gradients(leaf, logits, tasks))
+        return found, torch.full(found.shape[:2], torch.nan, dtype=torch.float64, device=found.device)
+    book = torch.zeros(len(images), dtype=torch.float64, device=images.device, requires_grad=True)
+    run = {"epsilon": _Epsilon, "epsilon-plus": _EpsilonPlus}[rule](model.folded(forward=True), epsilon, book)
     leaf, logits = model.graph(images, run)
-    return over_tasks((gradient * images).sum(1) for gradient in input_gradients(leaf, logits, tasks))
+    made, absorbed = [], []
+    for gradient, taken in gradients_of_several([leaf, book], logits, tasks):
+        made.append((gradient * images).sum(1))
+        absorbed.append(torch.zeros_like(book) if taken is None else taken)
+    return over_tasks(iter(made)), torch.stack(absorbed, 1)
 
 
 class _Epsilon(Rules):
-    def __init__(self, network: fx.GraphModule, epsilon: float):
+    """book: float64 [N], of zeros; its gradient is what was absorbed of each image's relevance."""
+
+    def __init__(self, network: fx.GraphModule, epsilon: float, book: Tensor):
         super().__init__(network)
-        self.epsilon = epsilon
+        self.epsilon, self.book = epsilon, book
         self.gates = rules.gates(network)
         self.rules = {
             ACTIVATION: self._activation,
             LAYER: self._damped,
             AVERAGE: self._damped,
+            NORM: self._linear,
+            SUM: self._with_constants,
+            DIFFERENCE: self._with_constants,
+            SCALE: self._linear,
             PRODUCT: self._product,
+            QUOTIENT: self._quotient,
+            LENGTH: self._constant,
             MATMUL: self._matmul,
+            SOFTMAX: self._softmax,
             LAYER_NORM: self._layer_norm,
             GROUP_NORM: self._group_norm,
             ATTENTION: self._attention,
+            MOVE: self._move,
         }
+
+    def _booked(self, node: fx.Node, value: Tensor, kept: Tensor | float | None) -> Tensor:
+        """The value, of whose relevance `kept` over it is kept here; None for nothing."""
+        if kept is None or not value.requires_grad:
+            return value
+        kept = torch.as_tensor(kept, dtype=value.dtype, device=value.device).detach().expand_as(value)
+        return _Booked.apply(value, self.book, kept, self._images_axis(node, value))
+
+    def _images_axis(self, node: fx.Node, value: Tensor) -> int:
+        """Along which axis a value's images are, the first thing that changes slowly: nearly always the first."""
+        shape, count = node.meta.get("shape"), len(self.book)
+        if count == 1 or shape is None or len(shape) != value.dim():
+            return 0
+        return next((k for k, side in enumerate(value.shape) if side == count * shape[k]), 0)
+
+    def _move(self, node: fx.Node, _: tuple) -> Any:
+        value = self.value(node)
+        if (
+            node.op.startswith("call_")
+            and called(node) in rules.WITH_CONSTANTS
+            and isinstance(value, Tensor)
+            and value.requires_grad
+        ):
+            return self._booked(node, value, self._of_zeros(node))
+        return value
+
+    def _of_zeros(self, node: fx.Node) -> Tensor:
+        """What an operator makes of zeros where it has a map: its constants."""
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        args, kwargs = fx.node.map_aggregate((args, kwargs), _zeroed)
+        with torch.no_grad():
+            return getattr(self, node.op)(node.target, args, kwargs)
+
+    def _linear(self, node: fx.Node, _: tuple) -> Tensor:
+        value = self.value(node)
+        constant = node.op == "call_module" or called(node) in ("linear", "conv2d", "add", "sub", "rsub", "addcmul")
+        return self._booked(node, value, self._of_zeros(node) if constant else None)
+
+    def _with_constants(self, node: fx.Node, inputs: tuple) -> Tensor:
+        moving = all(isinstance(each, Tensor) and each.requires_grad for each in inputs[:2])
+        return self._booked(node, self.value(node), None if moving else self._of_zeros(node))
 
     def _activation(self, node: fx.Node, inputs: tuple) -> Tensor:
         if node in self.gates:
@@ -98,37 +179,61 @@ class _Epsilon(Rules):
         module = self.fetch_attr(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, nn.ReLU):
             return module(x)
+        if called(node) in ("div", "truediv"):
+            x = inputs[1]
         with torch.no_grad():
             value = self.value(node)
             slope = module.inside(x).to(x.dtype) if isinstance(module, Bound) else _over(value, x)
-        return Slope.apply(x, value, slope)
+        return self._booked(node, Slope.apply(x, value, slope), value - slope * x)
 
     def _product(self, node: fx.Node, inputs: tuple) -> Tensor:
         value = self.value(node)
         alone = not all(isinstance(each, Tensor) and each.requires_grad for each in inputs[:2])
         return value if alone else _half(value)  # beside a gate all of it
 
+    def _quotient(self, _: fx.Node, inputs: tuple) -> Tensor:
+        return inputs[0] / inputs[1].detach()
+
+    def _constant(self, node: fx.Node, _: tuple) -> Tensor:
+        return self.value(node).detach()
+
     def _matmul(self, node: fx.Node, _: tuple) -> Tensor:
         return _half(self.value(node))
+
+    def _softmax(self, node: fx.Node, _: tuple) -> Tensor:
+        given = self.with_inputs(node)
+        return self._expanded(node, given["x"], given["axis"])
+
+    def _expanded(self, node: fx.Node, x: Tensor, axis: int) -> Tensor:
+        value = x.softmax(axis)
+        with torch.no_grad():
+            finite = torch.where(value == 0, 0, x)  # what a mask hides is minus infinity
+            kept = value * (1 - finite + (value * finite).sum(axis, keepdim=True))
+        return self._booked(node, value, kept)
 
     def _layer_norm(self, node: fx.Node, inputs: tuple) -> Tensor:
         given, x = self.with_inputs(node), inputs[0]
         made = _normed(x, given["axes"], given["eps"])
         made = made if given["weight"] is None else made * given["weight"]
-        return made if given["bias"] is None else made + given["bias"]
+        bias = given["bias"]
+        return made if bias is None else self._booked(node, made + bias, bias)
 
     def _group_norm(self, node: fx.Node, inputs: tuple) -> Tensor:
         given, x = self.with_inputs(node), inputs[0]
         made = _normed(grouped(x, given["groups"]), (-1,), given["eps"]).view_as(x) * by_channel(given["weight"], x)
-        return made if given["bias"] is None else made + by_channel(given["bias"], x)
+        if given["bias"] is None:
+            return made
+        bias = by_channel(given["bias"], x)
+        return self._booked(node, made + bias, bias)
 
     def _attention(self, node: fx.Node, inputs: tuple) -> Tensor:
         given = self.with_inputs(node)
         query, key, value = inputs[:3]
         scale, mask = scores_of_attention(given, query, key)
         scores = _half(query @ key.mT) * scale
-        scores = scores if mask is None else scores + mask
-        return _half(scores.softmax(-1) @ value)
+        if mask is not None:
+            scores = self._booked(node, scores + mask, torch.where(mask.isfinite(), mask, 0))
+        return _half(self._expanded(node, scores, -1) @ value)
 
     def _damped(self, node: fx.Node, _: tuple) -> Tensor:
         z = self.value(node)
@@ -136,12 +241,17 @@ class _Epsilon(Rules):
             size = z.abs()
             rms = z.flatten(1).square().mean(1).sqrt().reshape(-1, *[1] * (z.dim() - 1))
             slope = _over(size, size + self.epsilon * rms)
-        return Slope.apply(z, z, slope)
+            module = self.fetch_attr(str(node.target)) if node.op == "call_module" else None
+            bias = getattr(module, "bias", None)
+            kept = (1 - slope) * z
+            if bias is not None:
+                kept = kept + slope * (bias if isinstance(module, nn.Linear) else by_channel(bias, z))
+        return self._booked(node, Slope.apply(z, z, slope), kept)
 
 
 class _EpsilonPlus(_Epsilon):
-    def __init__(self, network: fx.GraphModule, epsilon: float):
-        super().__init__(network, epsilon)
+    def __init__(self, network: fx.GraphModule, epsilon: float, book: Tensor):
+        super().__init__(network, epsilon, book)
         self.rules |= {LAYER: self._layer, AVERAGE: self._average, SUM: self._sum}
         self.only_positive: dict[fx.Node, bool] = {}
         for node in reversed(network.graph.nodes):
@@ -175,21 +285,60 @@ class _EpsilonPlus(_Epsilon):
         others = None
         if not self.only_positive[node]:
             others = apply(positive, down) + (apply(negative, up) if signed else 0)
-        return _shared(value, parts, others)
+        return self._shared(node, value, parts, others)
 
     def _average(self, node: fx.Node, inputs: tuple) -> Tensor:
         x = inputs[0]
         with torch.no_grad():
             value = self.value(node, x)
         others = None if self.only_positive[node] else self.value(node, -(-x).relu())
-        return _shared(value, self.value(node, x.relu()), others)
+        return self._shared(node, value, self.value(node, x.relu()), others)
 
     def _sum(self, node: fx.Node, inputs: tuple) -> Tensor:
         a, b = inputs[:2]
         with torch.no_grad():
             value = a + b
+            fixed = [each for each in (a, b) if not each.requires_grad]
         others = None if self.only_positive[node] else -(-a).relu() - (-b).relu()
-        return _shared(value, a.relu() + b.relu(), others)
+        return self._shared(node, value, a.relu() + b.relu(), others, fixed)
+
+    def _shared(
+        self, node: fx.Node, value: Tensor, positive: Tensor, negative: Tensor | None, fixed: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """A value that is said to come of its positive parts where it is positive, of its negative ones where negative.
+
+        negative: None where only positive values matter. fixed: constants among what was summed.
+        """
+        parts = positive if negative is None else torch.where(value > 0, positive, negative)
+        with torch.no_grad():
+            usable = parts.abs() > _LEAST * value.abs()
+            if negative is None:
+                usable &= value > 0
+            slope = torch.where(usable, value / parts, 0)
+            kept = torch.where(usable, 0, value)
+            for each in fixed:
+                kept = kept + slope * torch.where(value > 0, each.relu(), 0 if negative is None else -(-each).relu())
+        return self._booked(node, Slope.apply(parts, value, slope), kept)
+
+
+class _Booked(Function):
+    """A value; the sum over an image of its gradient times `kept` is book's: apply(value, book, kept, images' axis)."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, book: Tensor, kept: Tensor, axis: int) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.axis, ctx.count = axis, len(book)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        (kept,) = ctx.saved_tensors
+        by_image = (gradient * kept).movedim(ctx.axis, 0).reshape(ctx.count, -1)
+        return gradient, by_image.sum(1, dtype=torch.float64), None, None
+
+
+def _zeroed(value: Any) -> Any:
+    return torch.zeros_like(value) if isinstance(value, Tensor) and value.requires_grad else value
 
 
 def _half(value: Tensor) -> Tensor:
@@ -200,20 +349,6 @@ def _half(value: Tensor) -> Tensor:
 def _normed(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
     centred = x - x.mean(axes, keepdim=True)
     return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt().detach()
-
-
-def _shared(value: Tensor, positive: Tensor, negative: Tensor | None) -> Tensor:
-    """A value that is said to come of its positive parts where it is positive, of its negative ones where negative.
-
-    negative: None where only positive values matter.
-    """
-    parts = positive if negative is None else torch.where(value > 0, positive, negative)
-    with torch.no_grad():
-        usable = parts.abs() > _LEAST * value.abs()
-        if negative is None:
-            usable &= value > 0
-        slope = torch.where(usable, value / parts, 0)
-    return Slope.apply(parts, value, slope)
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chextools.saliency.network import Network
 
+UNCOUNTED = "gradient-input"  # of LRP's rules the one that hands on nothing layer by layer
+
 
 @dataclass(frozen=True)
 class Method:
@@ -27,7 +29,8 @@ class Method:
     feature maps. options: what it takes beyond its three arguments. per_image: whether each image takes many passes
     through the network. to_input: whether gradients go back to the input, which takes memory. complete: whether its
     maps should sum to a logit, or to its change from a baseline. exact: whether they must. partial: whether it is not
-    defined for every network. double: whether it computes in float64 here and there.
+    defined for every network. counted: its function that also says what did not come to the maps, float64 [N, K], with
+    which they must sum to it. double: whether it computes in float64 here and there.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Method:
     complete: bool = False
     exact: bool = False
     partial: bool = False
+    counted: str = ""
 
     @property
     def double(self) -> bool:
@@ -47,6 +51,9 @@ class Method:
 
     def load(self) -> Callable:
         return getattr(self._imported(), self.function)
+
+    def load_counted(self) -> Callable:
+        return getattr(self._imported(), self.counted)
 
     def check(self, network: Network, **options: object) -> None:
         """Raise InputError if the method is not defined for a network."""
@@ -69,7 +76,7 @@ METHODS = {
         Method("occlusion", options=("window", "stride", "baseline", "batch"), per_image=True),
         Method("ig", options=("steps", "baseline", "batch"), per_image=True, to_input=True, complete=True),
         Method("deeplift", options=("baseline",), to_input=True, complete=True, exact=True, partial=True),
-        Method("lrp", options=("rule",), to_input=True, complete=True, partial=True),
+        Method("lrp", options=("rule",), to_input=True, complete=True, partial=True, counted="accounted"),
         Method("smoothgrad", options=("samples", "seed", "batch"), per_image=True, to_input=True),
         Method("random", "floors", "random_maps", options=("seed",)),
         Method("centre", "floors", "centred"),

@@ -15,8 +15,9 @@ from torch import Tensor, fx
 
 from chextools.errors import InputError
 from chextools.models.layers import EXTRA_TOKENS, as_maps
+from chextools.models.operators import called
 from chextools.saliency.network import Network, plainly
-from chextools.saliency.rules import called, scores_of_attention
+from chextools.saliency.rules import scores_of_attention
 
 _WINDOWS = "its tokens attend within windows, which cannot be rolled out"
 _ATTENTION = ("scaled_dot_product_attention", "softmax")

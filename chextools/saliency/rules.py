@@ -16,12 +16,13 @@ from torch.nn.modules import batchnorm
 
 from chextools.errors import InputError
 from chextools.models.folded import Bound
+from chextools.models.operators import called
 
 # What a node does: LAYER to MOVE are linear but for a bias, and so are those of which one side alone depends on the
-# image. The others are not: of one map each (ACTIVATION, MAXIMUM, the norms, SOFTMAX), of two, or of three.
+# image. The others are not: of one map each (ACTIVATION, MAXIMUM, the norms, LENGTH, SOFTMAX), of two, or of three.
 LAYER, AVERAGE, NORM, SUM, DIFFERENCE, SCALE, MOVE = "layer average norm sum difference scale move".split()
 MAXIMUM, ACTIVATION, LAYER_NORM, GROUP_NORM, SOFTMAX = "maximum activation layer-norm group-norm softmax".split()
-PRODUCT, QUOTIENT, MATMUL, ATTENTION = "product quotient matmul attention".split()
+PRODUCT, QUOTIENT, MATMUL, ATTENTION, LENGTH = "product quotient matmul attention length".split()
 
 _MODULES: dict[str, tuple[type, ...]] = {
     LAYER: (nn.Conv2d, nn.Linear),
@@ -60,21 +61,16 @@ _MOVES = frozenset(
     ).split()
 )
 _OF_SEVERAL = frozenset("cat concat stack slice_scatter select_scatter expand_as".split())
+WITH_CONSTANTS = _OF_SEVERAL | {"masked_fill", "pad", "constant_pad_nd", "where"}  # what moves, where these may be
+_MADE = frozenset("new_zeros new_ones new_full zeros_like ones_like full_like".split())  # of a shape alone
 _AVERAGES = frozenset("mean sum".split())
 _ELEMENTWISE = frozenset(
     "exp sqrt rsqrt tanh sigmoid erf square reciprocal log abs clamp clamp_min clamp_max softplus elu silu".split()
 )
-_PAIRS = {"add": SUM, "sub": DIFFERENCE, "mul": PRODUCT, "div": QUOTIENT, "truediv": QUOTIENT}
-_MATMULS = frozenset("matmul bmm mm".split())
+_PAIRS = {"add": SUM, "sub": DIFFERENCE, "rsub": DIFFERENCE, "mul": PRODUCT, "div": QUOTIENT, "truediv": QUOTIENT}
+_MATMULS = frozenset("matmul bmm mm einsum".split())
 _GATES = (nn.Sigmoid, nn.Hardsigmoid)
-
-
-def called(node: fx.Node) -> str:
-    """What a node calls, without library and overload: "conv2d", "add"."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is not None:
-        return schema.name.rpartition("::")[2]
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+_GATING = ("sigmoid", "hardsigmoid", "rsqrt")  # the last divides by a deviation
 
 
 def kinds(network: fx.GraphModule) -> dict[fx.Node, str | None]:
@@ -89,7 +85,11 @@ def kinds(network: fx.GraphModule) -> dict[fx.Node, str | None]:
         elif _is_number(node, numbers):
             numbers.add(node)
             found[node] = MOVE
-        elif node.op == "get_attr" or (inputs and all(each in fixed or each in numbers for each in inputs)):
+        elif (
+            node.op == "get_attr"
+            or called(node) in _MADE
+            or (inputs and all(each in fixed or each in numbers for each in inputs))
+        ):
             fixed.add(node)  # such as a class token, once for each image
             found[node] = MOVE
         else:
@@ -122,13 +122,19 @@ def _kind(network: fx.GraphModule, node: fx.Node, moving: int, fixed: set[fx.Nod
             return ACTIVATION
         return SUM if name == "add" and len(node.all_input_nodes) > 1 else SCALE
     if name in _MATMULS:
+        if name == "einsum" and (len(node.args[1]) != 2 or node.args[1][0] is node.args[1][1]):
+            return SCALE if len(node.args[1]) == 1 else None
         return MATMUL if moving > 1 or _same_twice(node) else SCALE
+    if name == "linalg_vector_norm":
+        return LENGTH if node.args[1:2] in ((), (2,)) and "dtype" not in node.kwargs and not node.args[4:] else None
     if name == "where":
         return MOVE if node.args and node.args[0] in fixed else None
     if name in _AVERAGES:
         return AVERAGE
     if name == "softmax":
         return SOFTMAX
+    if name == "addcmul":
+        return SCALE if moving == 1 else None
     if name in ("neg", "linear", "conv2d"):
         return SCALE if moving == 1 and (name == "neg" or node.args[1] in fixed) else None
     if name in _ELEMENTWISE or (name == "pow" and not isinstance(node.args[1], fx.Node)):
@@ -141,7 +147,7 @@ def _same_twice(node: fx.Node) -> bool:
 
 
 def gates(network: fx.GraphModule) -> set[fx.Node]:
-    """Sigmoids whose results only multiply, such as those of squeeze-and-excitation."""
+    """Sigmoids whose results only multiply, such as those of squeeze-and-excitation; and inverse roots."""
     known = kinds(network)
 
     def only_multiplies(node: fx.Node) -> bool:
@@ -156,7 +162,7 @@ def gates(network: fx.GraphModule) -> set[fx.Node]:
 def _is_gate(network: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(network.get_submodule(str(node.target)), _GATES)
-    return called(node) in ("sigmoid", "hardsigmoid") and node.op == "call_function"
+    return called(node) in _GATING and node.op == "call_function"
 
 
 def check(network: fx.GraphModule, family: str, without: tuple[type, ...] = ()) -> None:
@@ -190,6 +196,13 @@ class Rules(fx.Interpreter):
             return super().run_node(n)
         return rule(n, self.fetch_args_kwargs_from_env(n)[0])
 
+    def factors(self, node: fx.Node) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """The two sides of a matrix product, and how they are multiplied."""
+        args, _ = self.fetch_args_kwargs_from_env(node)
+        if called(node) == "einsum":
+            return *args[1], lambda a, b: torch.einsum(args[0], a, b)
+        return args[0], args[1], torch.matmul
+
     def value(self, node: fx.Node, *inputs: object) -> Tensor:
         """What the node makes of its inputs, the first of which may be replaced."""
         args, kwargs = self.fetch_args_kwargs_from_env(node)
@@ -207,6 +220,10 @@ class Rules(fx.Interpreter):
                 given = {"weight": module.weight, "bias": module.bias, "eps": module.eps}
                 return {"x": args[0], "groups": module.num_groups, **given}
             return {"x": args[0], "axis": module.dim}
+        if called(node) == "linalg_vector_norm":
+            given = dict(zip(("x", "ord", "dim", "keepdim"), args)) | kwargs
+            axes = given.get("dim") or tuple(range(args[0].dim()))
+            return {"x": args[0], "axes": axes, "keepdim": bool(given.get("keepdim"))}
         if called(node) == "softmax":
             return {"x": args[0], "axis": args[1] if len(args) > 1 else kwargs.get("dim", -1)}
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
