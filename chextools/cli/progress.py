@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any
 
 from chextools.cli import pipeline
 
@@ -86,7 +87,7 @@ def _with_bar(items: Iterable, unit: str, total: int | None, about: Callable[[ob
                     unit=f" {unit}",
                     file=sys.stderr,
                     leave=False,
-                    dynamic_ncols=True,
+                    **_size(),
                     initial=count,
                 )
                 bar.initial, bar.start_t = 0, bar.start_t - (now - start)  # the rate is that of all
@@ -100,6 +101,15 @@ def _with_bar(items: Iterable, unit: str, total: int | None, about: Callable[[ob
         _bar = None
         if bar is not None:
             bar.close()
+
+
+def _size() -> dict[str, Any]:
+    """What tqdm is told of the terminal: to ask it, but of one that does not know its size, on which it would draw
+    nothing, that it has the usual one."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            return {"ncols": 80, "nrows": 24}
+    return {"dynamic_ncols": True}
 
 
 def _with_lines(items: Iterable, unit: str) -> Iterator:

@@ -43,6 +43,18 @@ def test_a_bar_says_what_is_done_and_what_else_is_known(terminal):
     assert text.endswith("\r")  # and is gone in the end
 
 
+def test_a_terminal_without_a_width_has_a_bar_as_well():
+    """As script(1) and some containers make them: 0 columns, on which tqdm draws nothing by itself."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    show = "from chextools.cli import progress as p; p.SHOWN_AFTER = p._ASKED_EVERY = 0; list(p.shown('abc', 'images'))"
+    made = subprocess.run([sys.executable, "-c", show], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=theirs, timeout=60)
+    os.close(theirs)
+    assert made.returncode == 0 and b"1/3" in os.read(ours, 4096)
+    os.close(ours)
+
+
 def test_no_total_that_turns_out_too_small(terminal):
     list(progress.shown(range(5), "images", 3))
     assert "5/3" not in terminal.getvalue()
