@@ -139,7 +139,11 @@ SHARE = click.FloatRange(0, 1)
 @number("--border", click.FloatRange(0, 0.45), "Paint over the edges of every other image, up to N of the side.", 0.0)
 @click.option("--flip", is_flag=True, help="Mirror every other image. It puts the heart on the wrong side.")
 @choice("--amp", AMP, "Compute in 16 bits where it is safe; fp16 needs a GPU.")
-@click.option("--channels-last", is_flag=True, help="Lay images out by pixel, often faster on new GPUs.")
+@click.option(
+    "--channels-last/--no-channels-last",
+    default=None,
+    help="Lay images out by pixel: a tenth to a fifth faster on a CPU, often faster on new GPUs. [default: on a CPU]",
+)
 @click.option("--compile", is_flag=True, help="Compile the network first.")
 @number("--limit-batches", COUNT, "Train and validate on N batches: a smoke test.")
 @options.seed()

@@ -144,7 +144,7 @@ class Learner:
         if seed is not None and not code:
             moved = augment.apply(moved, how, seed, mine, batch)
         images = inference.normalise(moved, checkpoints.MEAN, checkpoints.STD)
-        return images.to(memory_format=torch.channels_last) if self.settings.channels_last else images
+        return images.to(memory_format=self._layout)
 
     def _watching(self, outlines: int) -> contextlib.AbstractContextManager:
         return self.guide.watching() if self.guide and outlines else contextlib.nullcontext()
@@ -259,8 +259,9 @@ class Learner:
         self.guide = self._make_guide() if self.outlines else None
         self.frozen = rates.freeze_trunk(self.model) if settings.trunk_rate == 0 else []
         groups = rates.groups(self.model, settings.lr, settings.trunk_rate or 1, settings.layer_decay, settings.size)
-        memory = torch.channels_last if settings.channels_last else torch.contiguous_format
-        self.model.to(device=self.device, memory_format=memory)  # type: ignore[call-overload]
+        by_pixel = self.device.type == "cpu" if settings.channels_last is None else settings.channels_last
+        self._layout = torch.channels_last if by_pixel else torch.contiguous_format
+        self.model.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
         if code := self.own.get("optimizer"):
             self.optimizer = own_code.make_optimizer(code, groups, settings.lr)
         else:

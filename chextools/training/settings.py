@@ -31,7 +31,8 @@ class TrainSettings:
     checkpoint_every: steps between validations. select: METRIC, TASK or METRIC:TASK that ranks checkpoints.
     outlines: [SET=]FILE, outlines of findings. outline_weight: what the share of maps outside of them counts, beside
     the loss per label.
-    ensemble: checkpoints per task in ensemble.json. amp: bf16 or fp16. limit_batches: of training and of validation.
+    ensemble: checkpoints per task in ensemble.json. amp: bf16 or fp16. channels_last: lay images out by pixel; None for
+    what suits the device. limit_batches: of training and of validation.
     """
 
     arch: str = "densenet121"
@@ -67,7 +68,7 @@ class TrainSettings:
     outlines: tuple[str, ...] = ()
     outline_weight: float = 1.0
     amp: str | None = None
-    channels_last: bool = False
+    channels_last: bool | None = None
     compile: bool = False
     limit_batches: int | None = None
     seed: int = 0

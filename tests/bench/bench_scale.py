@@ -3,8 +3,9 @@
     python tests/bench/bench_scale.py [--counts 2000 20000 200000] [--jobs N] [--folder DIR]
 
 X-rays of 64 x 64 pixels (prep reads headers only), heatmaps of two tasks with 8 x 8 values, one file per image, as
-chex-cam writes them. Whole commands, start-up included; memory is the largest process's. Last, the bootstrap of a table
-of so many rows and 14 tasks, and what so many files are to the file system.
+chex-cam writes them. Whole commands, start-up included; memory is the largest process's. The truth is JSON Lines, or
+one JSON as the study writes it. Last, the bootstrap of a table of so many rows and 14 tasks, and what so many files are
+to the file system.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ sys.path.insert(0, str(ROOT))
 TASKS = ("Cardiomegaly", "Edema")
 SIDE = 64
 FOLDERS = 1000  # images in each
+EVALUATE = ["chex-eval", "masks.jsonl", "--truth"]
+METRICS = ["--metric", "iou", "--metric", "hit", "--metric", "pixel"]
 MASK = {"size": [SIDE, SIDE], "counts": "Xd0P1P10000000000000000000000000000000000000hS2"}  # a rectangle
 
 
@@ -46,9 +49,12 @@ def main() -> None:
             for words, out in (
                 (["chex-prep", "images.jsonl", "-j", options.jobs], "prep.jsonl"),
                 (["chex-segment", "maps", "-j", options.jobs], "masks.jsonl"),
-                (["chex-eval", "masks.jsonl", "--truth", "truth.jsonl", "--slice", "full"], "iou.jsonl"),
+                ([*EVALUATE, "truth.jsonl", "--metric", "iou"], "iou.jsonl"),
+                ([*EVALUATE, "truth.json", "--metric", "iou"], "iou.jsonl"),
+                ([*EVALUATE, "truth.json", *METRICS, "-j", options.jobs], "all.jsonl"),
             ):
-                report(f"`{words[0]}`", count, *run(at, words, out))
+                said = " ".join(word for word in words[1:] if str(word).startswith("truth") or word in METRICS[1::2])
+                report(f"`{words[0]}` {said}".rstrip(), count, *run(at, words, out))
             report("(list the heatmaps)", count, *clocked(lambda at=at: sum(1 for _ in os.scandir(at / "maps"))))
             used = sum(entry.stat().st_blocks * 512 for entry in os.scandir(at / "maps")) / 2**20
             bundle = (at / "masks.jsonl").stat().st_size / 2**20
@@ -58,7 +64,7 @@ def main() -> None:
 
 
 def make(folder: Path, count: int) -> None:
-    """images.jsonl with its images, maps, and truth.jsonl."""
+    """images.jsonl with its images, maps, and the truth as records and as the study's one JSON."""
     from PIL import Image
 
     from chextools.heatmaps.heatmaps import Heatmaps
@@ -85,6 +91,7 @@ def make(folder: Path, count: int) -> None:
             )
             write_npz(folder / f"maps/{identifier}.npz", found)
             truth.write(json.dumps({"id": identifier, "masks": dict.fromkeys(TASKS, MASK)}) + "\n")
+    (folder / "truth.json").write_text(json.dumps(dict.fromkeys(ids(count), dict.fromkeys(TASKS, MASK))))
 
 
 def ids(count: int) -> Iterator[str]:

@@ -28,13 +28,14 @@ def test_past_its_end_a_schedule_stays_where_it_is(schedule, last):
 @pytest.mark.parametrize(
     "name, given, decay, kind", [("adam", None, 0, "Adam"), ("adamw", None, 0.01, "AdamW"), ("sgd", 0.2, 0.2, "SGD")]
 )
-def test_optimisers_hold_what_is_to_be_learned(name, given, decay, kind):
+def test_optimisers_hold_their_groups(name, given, decay, kind):
     network = torch.nn.Linear(2, 3)
-    network.bias.requires_grad_(False)
-    made = optimiser.make(name, network.parameters(), 0.5, given)
-    (group,) = made.param_groups
-    assert type(made).__name__ == kind and group["lr"] == 0.5 and group["weight_decay"] == decay
-    assert group["params"] == [network.weight] and group.get("momentum") == (0.9 if name == "sgd" else None)
+    made = optimiser.make(name, [{"params": [network.weight], "lr": 0.1}, {"params": [network.bias]}], 0.5, given)
+    trunk, head = made.param_groups
+    assert type(made).__name__ == kind and (trunk["lr"], head["lr"]) == (0.1, 0.5)
+    assert trunk["params"][0] is network.weight and head["params"][0] is network.bias
+    for group in (trunk, head):
+        assert group["weight_decay"] == decay and group.get("momentum") == (0.9 if name == "sgd" else None)
 
 
 def test_the_loss_by_hand():
