@@ -68,7 +68,7 @@ def test_progress_and_failures_are_the_callers(tmp_path):
     settings = evaluate.EvaluationSettings(truth=GT)
     tally = Tally(progress=watch)
     result = evaluate.run([str(tmp_path / "masks.jsonl")], settings, tally=tally)
-    assert set(watched) == {"CXRs"} and len(watched) == len(lines) + 1
+    assert set(watched) == {"CXRs", "replicates"} and watched.count("CXRs") == len(lines) + 1
     assert (tally.failed, tally.skipped) == (1, 1) and {row["failed"] for row in result.summary} == {1}
     with pytest.raises(InputError, match="1 of .* records failed"):
         tally.finish()
