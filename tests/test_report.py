@@ -22,7 +22,7 @@ from report_data import METHODS, eval_rows, write, write_pictures, write_runs, w
 
 from chextools.errors import InputError
 from chextools.metrics.catalogue import FEATURES
-from chextools.reporting import drawing, figures, gallery, leaderboard, ranking, runs
+from chextools.reporting import drawing, figures, gallery, leaderboard, page, ranking, runs
 from chextools.reporting.drawing import INKS, MARKS, Drawing, Line, Mark, Text
 from chextools.reporting.figures import Series
 from chextools.tasks import STUDY
@@ -324,6 +324,14 @@ def test_text_of_any_kind_is_drawn_and_fits():
 
 
 # Gallery
+
+
+@pytest.mark.parametrize(("size", "span"), [((600, 700), 1), ((900, 600), 1), ((1200, 600), 2), ((2700, 900), 3)])
+def test_a_wide_picture_takes_more_columns_of_the_gallery(tmp_path, size, span):
+    """As with the original beside the overlay, which would else be half as large as others."""
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    _, width, height = gallery.embedded(str(tmp_path / "a.png"), 200)
+    assert max(width, height) == 200 * span and page.span(width, height) == span
 
 
 def test_the_gallery_has_the_best_and_worst(tmp_path):

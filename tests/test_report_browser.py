@@ -235,6 +235,20 @@ def test_every_table_is_a_csv(browser, page):
     assert [row["run"] for row in rows] == column(browser, 0)
 
 
+def test_a_screen_reader_is_told_what_a_cell_is_of(browser, page):
+    shown(browser, page)
+    heads = """return [...document.querySelectorAll('tbody tr')].filter(row =>
+        !row.querySelector('th[scope=row], td[role=rowheader]') && row.cells[0].dataset.v === undefined).length"""
+    assert browser.js(heads) == 0
+    assert browser.js("return document.querySelectorAll('thead th:not([scope=col])').length") == 0
+    names = browser.js("return [...document.querySelectorAll('.csv')].map(button => button.ariaLabel)")
+    captions = browser.js("return [...document.querySelectorAll('caption')].map(caption => caption.textContent)")
+    assert names == [f"Download CSV: {caption}" for caption in captions]
+    browser.open(page)
+    browser.press(driver.TAB)
+    assert browser.js("return document.activeElement.textContent") == "Skip to the results"
+
+
 def test_a_csv_holds_no_formulas(browser, make_page, tmp_path):
     runs = write_runs(tmp_path, {"=HYPERLINK(1)": 0.3, "+b": 0.4}, STUDY[:2])
     shown(browser, make_page(tmp_path / "page.html", *runs))

@@ -23,8 +23,8 @@ SCORES_ONLY = ("uncertain", "missing", "score_threshold", "shortcuts", "calibrat
 READERS = frozenset({"iou", "dice", "hit"})
 COLUMNS = (
     "metric task compared mean lower upper chance floor n count positives misses_as_0 dice pooled_iou area "
-    "recall_at_1 score_threshold by strata pairs auroc explained explained_lower explained_upper spearman truth "
-    "readers failed reason"
+    "recall_at_1 score_threshold by strata pairs auroc auroc_lower auroc_upper explained "
+    "explained_lower explained_upper spearman truth readers failed reason"
 ).split()
 
 

@@ -71,9 +71,9 @@ def rows_of(
     failed: np.ndarray,
     times: Iterable[np.ndarray],
 ) -> list[dict]:
-    """A row per task: "mean", the AUROC within strata with its interval, and beside it the whole AUROC, the share of
-    its excess over 0.5 that the shortcut explains, and the shortcut's own AUROC and Spearman correlation with it; and
-    one for the mean over the tasks of which all of that is known.
+    """A row per task: "mean", the AUROC within strata with its interval, and beside it the whole AUROC with its
+    own, the share of its excess over 0.5 that the shortcut explains, and the shortcut's own AUROC and Spearman
+    correlation with it; and one for the mean over the tasks of which all of that is known.
 
     scored, labels: float64 [n, K], NaN where there is none. failed: int [K]. times: blocks [r, n] of how often each CXR
     was drawn. Raises InputError if no CXR has a value.
@@ -133,9 +133,11 @@ def _average(shortcut: Shortcut, rows: Sequence[dict], replicates: Sequence[tupl
 
 def _about(whole: float, within: float, wholes: np.ndarray, withins: np.ndarray) -> dict[str, float | None]:
     """An AUROC, and which part of it is explained."""
+    least, most, _ = bootstrap.interval(wholes)
     lower, upper, _ = bootstrap.interval(_explained(wholes, withins))
     share = float(_explained(np.array(whole), np.array(within)))
-    return {"auroc": whole, "explained": share, "explained_lower": lower, "explained_upper": upper}
+    auroc: dict[str, float | None] = {"auroc": whole, "auroc_lower": least, "auroc_upper": most}
+    return auroc | {"explained": share, "explained_lower": lower, "explained_upper": upper}
 
 
 def _areas(score: np.ndarray, positive: np.ndarray, parts: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, ...]:

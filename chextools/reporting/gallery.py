@@ -13,13 +13,13 @@ from PIL import Image
 from chextools.errors import InputError
 from chextools.records.records import Failure
 from chextools.records.tally import unseen
-from chextools.reporting.page import Picture, Pictures, Section
+from chextools.reporting.page import Picture, Pictures, Section, span
 from chextools.reporting.runs import Run
 from chextools.tasks import study_order
 from chextools.xrays import images
 
 MOST, FEW = 360, 60  # pictures of a page, and as many as are shown larger; 12 or 25 kB each
-SIDE, SMALL = 480, 320  # pixels of the longer side: sharp at half that width on any screen
+SIDE, SMALL = 480, 320  # pixels of the longer side in each column: sharp at half that width on any screen
 MOST_OPEN = 14  # groups that are open from the start
 _QUALITY = 80
 _MOST_SVG, _FEW_BYTES = 1 << 27, 1 << 13  # letters of an SVG, and of an image in it that stays as it is
@@ -76,7 +76,8 @@ def extremes(views: Sequence[View], count: int) -> tuple[list[View], list[View]]
 
 
 def embedded(path: str, side: int = SIDE) -> tuple[str, int, int]:
-    """A picture as data: URI, no side longer than `side`, and its width and height. Raises InputError."""
+    """A picture as data: URI, no side longer than `side` times the columns that it takes in a gallery, and its width
+    and height. Raises InputError."""
     if path.endswith(".svg"):
         return _vectors(path, side)
     images.check(path)
@@ -85,6 +86,7 @@ def embedded(path: str, side: int = SIDE) -> tuple[str, int, int]:
             picture = image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    side *= span(*picture.size)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _data(picture), *picture.size
 
@@ -106,7 +108,7 @@ def _vectors(path: str, side: int) -> tuple[str, int, int]:
     if not head or len(text) > _MOST_SVG:
         raise InputError(f"{path}: no SVG of chex-view")
     width, height = map(int, head.groups())
-    share = min(1.0, side / max(width, height, 1))
+    share = min(1.0, side * span(width, height) / max(width, height, 1))
 
     def smaller(found: re.Match) -> str:
         try:

@@ -91,6 +91,11 @@ class Picture:
     words: str
 
 
+def span(width: int, height: int) -> int:
+    """Columns of a gallery that a picture takes: more than one where it is wide, as with the original beside it."""
+    return 1 if width < 1.55 * height else 2 if width < 2.8 * height else 3
+
+
 @dataclass(frozen=True)
 class RunDetails:
     name: str
@@ -192,17 +197,20 @@ class _Writer:
     def __init__(self, runs: Sequence[str]):
         self._runs = {name: f"run-{k}" for k, name in enumerate(runs, 1)}
         self._figures = 0
+        self._heading = ""  # of the section that is written, which its table need not repeat
 
     def section(self, section: Section) -> str:
         parts = [f'<section id="{section.id}" aria-labelledby="{section.id}-h">']
         link = f'<a class="here" href="#{section.id}" aria-label="Link to {escaped(section.heading)}">#</a>'
         parts.append(f'<h2><span id="{section.id}-h">{escaped(section.heading)}</span> {link}</h2>')
-        notes = [f"<p>{escaped(note)}</p>" for note in section.notes]
-        parts += notes if section.id != "verdict" else []
+        self._heading = section.heading
+        notes = "".join(f"<p>{escaped(note)}</p>" for note in section.notes)
+        notes = notes and f'<div class="notes">{notes}</div>'
+        parts += [notes] if section.id != "verdict" else []
         tables = [self._folded(table) for table in section.tables if table.rows]
         figures = self.figures(section.figures)
         if section.id == "verdict":  # the answer, then how it was found
-            parts += [*map(self.table, section.tables), '<div class="rules">', *notes, "</div>"]
+            parts += [*map(self.table, section.tables), notes]
         elif section.id in NUMBERS_FIRST:
             parts += [*map(self.table, section.tables[:1]), *tables[1:], figures]
         else:
@@ -226,18 +234,23 @@ class _Writer:
         note = f"<p>{escaped(figure.note)}</p>" if figure.note else ""
         drawn = drawing.svg(figure.drawing, f"f{self._figures}")
         about = _data("metric", figure.metric)
+        about += ' class="tall"' if figure.drawing.height > 2 * figure.drawing.width else ""
         return f"<figure{about}><figcaption>{escaped(figure.heading)}</figcaption>{drawn}{note}</figure>"
 
     def table(self, table: Table) -> str:
         name = escaped(table.name)
+        title = "" if table.caption == self._heading else escaped(table.caption)
         lines = [
-            f'<div class="table"{_data("metric", table.metric)}><div class="bar"><span>{escaped(table.caption)}</span>'
-            f'<button type="button" class="csv" data-name="{name}">Download CSV</button></div>'
+            f'<div class="table"{_data("metric", table.metric)}><div class="bar"><span>{title}</span>'
+            f'<button type="button" class="csv" data-name="{name}" aria-label="Download CSV: {escaped(table.caption)}">'
+            "Download CSV</button></div>"
             f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(table.caption)}"><table>'
             f"<caption>{escaped(table.caption)}</caption><thead><tr>"
         ]
         longest = [max((_length(_plain(row[k])) for row in table.rows), default=0) for k in range(len(table.columns))]
         classes = [' class="t"' if length > 16 else "" for length in longest]  # short text stays on one line
+        if table.columns and table.columns[0].decimals is None:
+            classes[0] += ' role="rowheader"'  # what a screen reader says before each number of the row
         for column in table.columns:
             composite = " place" if column.parts else ""
             keys = ",".join(column.key + part for part in column.parts or ("",))
@@ -284,19 +297,21 @@ class _Writer:
         shown = sum(len(part) for _, part in pictures.parts)
         title = f"{escaped(pictures.task)} <span>{escaped(pictures.run)}, {shown} picture{'s' * (shown != 1)}</span>"
         parts = [
-            f'<h3>{escaped(heading)}</h3><div class="gallery">{"".join(map(_picture, part))}</div>'
+            f'<div><h3>{escaped(heading)}</h3><div class="gallery">{"".join(map(_picture, part))}</div></div>'
             for heading, part in pictures.parts
             if part
         ]
+        ends = f'<div class="ends">{"".join(parts)}</div>'
         about = f'id="{escaped(pictures.id)}" data-task="{escaped(pictures.task)}"{" open" * pictures.is_open}'
-        return f'<details class="pictures" {about}><summary>{title}</summary>{"".join(parts)}</details>'
+        return f'<details class="pictures" {about}><summary>{title}</summary>{ends}</details>'
 
 
 def _picture(picture: Picture) -> str:
     alternative = escaped(f"Overlay of {picture.task} on {picture.id}: {picture.words}")
     identifier = escaped(picture.id).replace("_", "_<wbr>")
     return (
-        f'<figure><img src="{picture.uri}" width="{picture.width}" height="{picture.height}" alt="{alternative}">'
+        f'<figure class="span-{span(picture.width, picture.height)}">'
+        f'<img src="{picture.uri}" width="{picture.width}" height="{picture.height}" alt="{alternative}">'
         f"<figcaption><b>{escaped(picture.task)}</b><span>{escaped(picture.words)}</span>"
         f'<span class="id">{identifier}</span></figcaption></figure>'
     )

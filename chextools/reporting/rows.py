@@ -148,7 +148,8 @@ def _shortcut(row: dict) -> dict:
     start = {"metric": "shortcut", "task": _name(row, "task"), "by": _name(row, "by")}
     numbers = ("mean", "lower", "upper", "auroc", "explained", "explained_lower", "explained_upper", "floor")
     details = ("n", "replicates", "strata", "positives", "failed", "resample", "seed", "reason")
-    return start | _numbers(row, (*numbers, "spearman", "pairs")) | _details(row, details)
+    own = [name for name in ("auroc_lower", "auroc_upper") if name in row]
+    return start | _numbers(row, (*numbers, *own, "spearman", "pairs")) | _details(row, details)
 
 
 def _compare(row: dict) -> dict:

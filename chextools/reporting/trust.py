@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from chextools.reporting import figures
 from chextools.reporting.drawing import Drawing
 from chextools.reporting.figures import Series
+from chextools.reporting.leaderboard import ranked
 from chextools.reporting.page import Column, Figure, Section, Table
 from chextools.reporting.parts import MOST_RUNS, beyond, listed, named
 from chextools.reporting.runs import Run
@@ -15,13 +16,17 @@ from chextools.tasks import study_order
 
 ALL, PART, NONE, UNKNOWN = "all of it", "part of it", "not shown", "no verdict"
 THERE, AWAY, OPEN = "more than chance", "less than chance", "not told apart"
+LEAST = 0.55  # AUROC of whose excess over 0.5 a share is told; of less than that it is anything from -1000% up
+NEAR = "AUROC near 0.5"
+SHARE = ("explained", "explained_lower", "explained_upper")
 ELSEWHERE = {"border": "in the border", "outside": "outside the lungs"}
 
 _RULES = (
     "A shortcut is what CXRs may be told apart by without a look at the lungs. Among CXRs that are alike in it, the "
     "AUROC within strata, it cannot help. It explains part of an AUROC where the 95% interval of the share explained "
     "lies above 0, and may explain all of it where that within strata reaches 0.5 besides; else nothing is shown, as "
-    "where CXRs are too few. A shortcut whose own AUROC "
+    f"where CXRs are too few. An AUROC near 0.5 (below {LEAST}, or its own 95% interval reaches 0.5) has no excess to "
+    "speak of: there is no verdict, and the share is left out. A shortcut whose own AUROC "
     "comes near the network's is a warning whatever the strata say, which are no finer than quintiles."
 )
 _ELSEWHERE = (
@@ -39,9 +44,15 @@ def whole(run: Run) -> list[dict]:
     return list(found.values())
 
 
+def has_excess(row: dict) -> bool:
+    """Whether the AUROC is far enough from 0.5 for a share of its excess to mean something."""
+    lower = row.get("auroc_lower")
+    return row["auroc"] is not None and row["auroc"] >= LEAST and (lower is None or lower > 0.5)
+
+
 def explains(row: dict) -> str:
     """Which part of the AUROC is explained, by the rule of the page."""
-    if row["lower"] is None or row["explained_lower"] is None:
+    if row["lower"] is None or row["explained_lower"] is None or not has_excess(row):
         return UNKNOWN
     if row["explained_lower"] <= 0:
         return NONE
@@ -54,7 +65,9 @@ def sentence(run: Run) -> str:
     by = {kind: [_named(row) for row in rows if explains(row) == kind] for kind in (ALL, PART, NONE)}
     said = [f"{listed(by[ALL])} may explain all of it"] if by[ALL] else []
     said += [f"{listed(by[PART])} explain{'s' * (len(by[PART]) == 1)} part of it"] if by[PART] else []
-    said += [f"of {listed(by[NONE])} that is not shown"] if by[NONE] else []
+    said += [f"that {listed(by[NONE])} explain{'s' * (len(by[NONE]) == 1)} any is not shown"] if by[NONE] else []
+    if any(row["auroc"] is not None and not has_excess(row) for row in rows):
+        said += ["too near 0.5 for a shortcut to explain"]
     near = [row["by"] for row in rows if None not in (row["floor"], row["auroc"]) and row["floor"] >= row["auroc"]]
     said += [f"{listed(near)} alone reach{'es' * (len(near) == 1)} as much"] if near else []
     return f"AUROC {rows[0]['auroc']:.2f}: {', '.join(said)}" if said and rows[0]["auroc"] is not None else ""
@@ -66,7 +79,7 @@ def _named(row: dict) -> str:
 
 
 def section(runs: Sequence[Run]) -> Section | None:
-    models = [run for run in runs if run.role == "model"]
+    models = [run for run, _ in ranked(runs) if run.role == "model"]
     having = [run for run in models if run.rows["shortcut"]]
     elsewhere = _elsewhere(models)
     if not having and not elsewhere.rows:
@@ -98,7 +111,7 @@ def _table(name: str, caption: str, runs: Sequence[Run], rows_of: Callable[[Run]
         Column("task", "Task"),
         Column("by", "Shortcut"),
         Column("auroc", "AUROC", 3),
-        Column("floor", "The shortcut's own", 3),
+        Column("floor", "Shortcut alone", 3),
         Column("mean", "Within strata", 3),
         Column("lower", "Lower", 3),
         Column("upper", "Upper", 3),
@@ -107,7 +120,7 @@ def _table(name: str, caption: str, runs: Sequence[Run], rows_of: Callable[[Run]
         Column("explained_lower", "Lower, %", 0),
         Column("explained_upper", "Upper, %", 0),
         Column("spearman", "Correlation", 2),
-        Column("pairs", "Pairs in strata, %", 0),
+        Column("pairs", "Pairs within, %", 0),
         Column("n", "CXRs", 0),
         Column("reason", "Note"),
     ]
@@ -118,9 +131,11 @@ def _table(name: str, caption: str, runs: Sequence[Run], rows_of: Callable[[Run]
 
 
 def _cells(run: Run, row: dict) -> dict:
-    percent = ("explained", "explained_lower", "explained_upper", "pairs")
-    shares = {key: None if row[key] is None else 100 * row[key] for key in percent}
-    return {"run": run.name} | row | shares | {"verdict": explains(row)}
+    percent = ["pairs", *SHARE]
+    cells = row | {key: None if row[key] is None else 100 * row[key] for key in percent}
+    if row["auroc"] is not None and not has_excess(row):
+        cells |= dict.fromkeys(SHARE) | {"reason": row.get("reason") or NEAR}
+    return {"run": run.name} | cells | {"verdict": explains(row)}
 
 
 def _drawn(run: Run) -> Drawing:

@@ -107,8 +107,12 @@ def test_the_average_is_over_the_tasks_that_the_shortcut_knows(cli, tmp_path, da
     floors = [{"id": line["id"], "scores": {TASK: f, "Mass": f}} for line, f in zip(lines, floor)]
     (tmp_path / "floor.jsonl").write_text("".join(json.dumps(line) + "\n" for line in floors))
     options = ["--metric", "shortcut", "--shortcut", tmp_path / "floor.jsonl"]
+    options += ["--metric", "auroc"]
     result = cli("chex-eval", *options, stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
-    by_task = {found["task"]: found for found in map(json.loads, result.out.splitlines())}
+    rows = list(map(json.loads, result.out.splitlines()))
+    by_task = {found["task"]: found for found in rows if found["metric"] == "shortcut"}
+    (alone,) = [found for found in rows if found["metric"] == "auroc" and found["task"] == TASK]
+    assert [by_task[TASK][key] for key in ("auroc_lower", "auroc_upper")] == [alone["lower"], alone["upper"]]
     assert by_task["Nodule"]["mean"] is None and by_task["Nodule"]["n"] == 0
     assert by_task["Nodule"]["reason"] == "no CXR has a score, a label and a value"
     average = by_task["Average"]

@@ -25,6 +25,9 @@ def row(by: str = "view", task: str = "Average", **numbers) -> dict:
         ({"explained_lower": 0.0}, trust.NONE),
         ({"lower": 0.4, "explained_lower": -0.1}, trust.NONE),  # an AUROC that is itself not sure
         ({"lower": None, "upper": None}, trust.UNKNOWN),
+        ({"auroc": 0.54, "explained": 13.3}, trust.UNKNOWN),
+        ({"auroc_lower": 0.49}, trust.UNKNOWN),
+        ({"auroc_lower": 0.51}, trust.PART),
     ],
 )
 def test_the_rule(numbers, said):
@@ -40,9 +43,12 @@ def test_a_sentence_on_a_run():
         row("exposure", explained_lower=-1, floor=0.5),
     ]
     assert trust.sentence(run) == (
-        "AUROC 0.80: filesize may explain all of it, view (33%) explains part of it, of exposure that is not shown, "
+        "AUROC 0.80: filesize may explain all of it, view (33%) explains part of it, that exposure explains any is not "
+        "shown, "
         "filesize alone reaches as much"
     )
+    run.rows["shortcut"] = [row("view", auroc=0.505, explained=-13.3)]
+    assert trust.sentence(run) == "AUROC 0.51: too near 0.5 for a shortcut to explain"
     assert trust.sentence(Run("none")) == ""
 
 
@@ -61,6 +67,17 @@ def test_the_tables_of_the_page(tmp_path):
     assert elsewhere.rows == [["cam", "in the border of 10%", 0.6, 0.5, 0.7, 0.36, 9, trust.THERE]]
     (figure,) = section.figures
     assert "the shortcut alone" in str(figure.drawing)
+
+
+def test_a_share_of_next_to_nothing_is_left_out(tmp_path):
+    near = row("view", auroc=0.505, explained=-13.3, explained_lower=-40.0, explained_upper=40.0)
+    path = write(tmp_path / "net.jsonl", [near, row("filesize")])
+    (section,) = [s for s in report.build(report.read_runs([str(path)], None).runs).sections if s.id == "trust"]
+    (table, *_) = section.tables
+    cells = [dict(zip([column.key for column in table.columns], cells)) for cells in table.rows]
+    assert [one["explained"] for one in cells] == [None, pytest.approx(33)]
+    assert [one["reason"] for one in cells] == [trust.NEAR, None]
+    assert f"below {trust.LEAST}" in section.notes[0]
 
 
 def test_rows_of_csv_are_the_same(cli, tmp_path):
