@@ -126,6 +126,8 @@ def task_names(text: str) -> list[str]:
                 names = stream.read().removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{text}: not a text file of tasks ({type(error).__name__})") from None
+    elif text.endswith((".txt", ".csv", ".tsv", ".json")) and "," not in text:
+        raise InputError(f"{text}: No such file or directory")
     else:
         names = text.split(",")
     found = [_task(name) for name in names]
@@ -165,7 +167,10 @@ def _imported(
             f"{settings.source}: ends in a {removed}, so its outputs are classes: say --head softmax2 or softmax3"
         )
     tensors = {key: tensor.cpu() for key, tensor in tensors.items() if key in graph.keys()}
-    network = assemble(graph, tensors, len(mean), size)
+    try:
+        network = assemble(graph, tensors, len(mean), size)
+    except InputError as error:
+        raise InputError(f"{settings.source}: {error}") from None
     noise = torch.randn(1, len(mean), size, size, generator=torch.Generator().manual_seed(0))
     layer = settings.layer
     if layer is not None and layer not in network.layer_nodes:
@@ -197,7 +202,7 @@ def _imported(
         source={"source": settings.source, **source.about},
     )
     original = source.module if source.module is not None else source.program.module()
-    proof = _proof(original, checkpoint, removed, size)
+    proof = _proof(settings.source, original, checkpoint, removed, size)
     _note_methods(proof, checkpoint)
     return checkpoint, removed, proof
 
@@ -225,7 +230,7 @@ def _input(settings: ImportSettings, source: Source) -> tuple[int, tuple[float, 
         low, high = settings.value_range
         mean: tuple[float, ...]
         std: tuple[float, ...]
-        mean, std = (-low / (high - low),), (1 / (high - low),)
+        mean, std = ((0 - low) / (high - low),), (1 / (high - low),)
     else:
         mean, std = settings.mean or source.mean or MEAN, settings.std or source.std or STD
         if channels == 1 and len(mean) == 3 and settings.mean is None and source.mean is None:
@@ -333,7 +338,7 @@ def _points(settings: ImportSettings, source: Source, tasks: Sequence[str]) -> d
 # The proof
 
 
-def _proof(original: nn.Module, checkpoint: Checkpoint, removed: str | None, size: int) -> _Proof:
+def _proof(source: str, original: nn.Module, checkpoint: Checkpoint, removed: str | None, size: int) -> _Proof:
     """Both networks on noise and on grey levels as images have them. Raises InputError where they differ."""
     import torch
 
@@ -356,11 +361,11 @@ def _proof(original: nn.Module, checkpoint: Checkpoint, removed: str | None, siz
             elif removed is not None:
                 found = _class_shares(found, original(images), removed)
         if not torch.isfinite(wanted).all():
-            raise InputError(f"{checkpoint.arch}: its outputs are not finite numbers: are these its weights?")
+            raise InputError(f"{source}: its outputs are not finite numbers: are these its weights?")
         difference = float((found - wanted).abs().max())
         if found.shape != wanted.shape or difference > TOLERANCE * max(1.0, float(wanted.abs().max())):
             raise InputError(
-                f"{checkpoint.arch}: what was imported differs from the original by {difference:.2g}; nothing is "
+                f"{source}: what was imported differs from the original by {difference:.2g}; nothing is "
                 "written (does it draw at random, or keep a state?)"
             )
         differences[str(count)] = difference

@@ -41,6 +41,14 @@ def broken():
 
 def number():
     return 3
+
+def parallel():
+    return nn.DataParallel(Net())
+
+class Scaled(Net):
+    def forward(self, x):
+        from torchvision.transforms import Normalize
+        return super().forward(Normalize([.5], [.25])(x))
 """
 INPUT = ["--size", "32", "--channels", "1", "--range=-1,1"]
 
@@ -96,8 +104,32 @@ def test_own_code_and_a_program(cli, net):
     row = imported(cli, "p.pt2", "--tasks", "A,B,C", "--mean", ".5", "--std", ".25")
     assert (row["size"], row["channels"], row["mean"], row["std"]) == (32, 1, [0.5], [0.25])
     torch.export.save(torch.export.export(net, (torch.rand(2, 1, 32, 32),)), "fixed.pt2")
-    result = cli("chex-import", "fixed.pt2", "--tasks", "A,B,C", "--range=-1,1", "-o", "d.pt")
-    assert result.code == 1 and "not for any number of images" in result.err and result.err.count("\n") == 1
+    net.train()
+    torch.export.save(torch.export.export(net, (torch.rand(2, 1, 32, 32),), dynamic_shapes=dynamic), "train.pt2")
+    for program, said in (("fixed", "not for any number of images"), ("train", "normalises by the batch")):
+        result = cli("chex-import", f"{program}.pt2", "--tasks", "A,B,C", "--range=-1,1", "-o", "d.pt")
+        assert result.code == 1 and said in result.err and result.err.count("\n") == 1
+
+
+def test_what_wraps_a_network_and_what_normalises_in_it(cli, net):
+    """DataParallel is taken off, and torchvision's Normalize looks at numbers of its own, as no graph can."""
+    imported(cli, "net.py:parallel", "--tasks", "A,B,C", *INPUT)
+    torch.save(net.state_dict(), "w.pth")
+    imported(cli, "w.pth", "--arch", "net.py:Scaled", "--tasks", "A,B,C", *INPUT)
+    found, images = checkpoints.load("c.pt"), torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(found.model(images), net((images - 0.5) / 0.25), rtol=0, atol=1e-6)
+
+
+def test_of_several_networks_in_a_file_it_is_said_which_is_taken(cli, net):
+    moved = {key: value + 1 for key, value in net.state_dict().items()}
+    torch.save({"state_dict_ema": moved, "state_dict": net.state_dict(), "optimizer": {"state": {}}}, "w.pth")
+    words = ["--arch", "net.py:build", "--tasks", "A,B,C", *INPUT, "-f", "-o", "c.pt"]
+    result = cli("chex-import", "w.pth", *words)
+    assert "state_dict is taken, not state_dict_ema" in result.err and result.err.count("\n") == 1
+    images = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(checkpoints.load("c.pt").model(images), net(images))
+    torch.save({"state_dict_ema": net.state_dict()}, "w.pth")
+    assert cli("chex-import", "w.pth", *words).err == ""
 
 
 def test_heads_of_two_and_three_outputs(cli, net):
@@ -132,6 +164,13 @@ def test_points_and_an_example(cli, net):
         (["w.pth", "--arch", "net.py:number", "--tasks", "A,B,C"], "gives a int, not a torch.nn.Module"),
         (["w.pth", "--arch", "net.py:nothing", "--tasks", "A,B,C"], "has no nothing; it has"),
         (["w.pth", "--arch", "nosuch.py:build", "--tasks", "A,B,C"], "nosuch.py: no such file"),
+        (["w.pth", "--arch", "net.py:build", "--tasks", "A,B"], "it has 3 outputs: name the task of each"),
+        (["w.pth", "--arch", "hf:.", "--tasks", "A,B"], "it is SOURCE itself, without --arch"),
+        (["headless.pth", "--arch", "net.py:build", "--tasks", "A,B,C"], "a backbone without its head?"),
+        (["other.pth", "--arch", "net.py:build", "--tasks", "A,B,C"], "of no use in it: fc.weight [3, 8], fc.bias [3]"),
+        (["arrays.pth", "--arch", "net.py:build", "--tasks", "A,B,C"], "holds arrays of numpy"),
+        (["net.py"], "name what builds the network in it: net.py:FUNCTION"),
+        (["w.pth", "--arch", "net.py:build", "--tasks", "nosuch.txt"], "nosuch.txt: No such file"),
         (["net.py:whole", "--tasks", "A,B"], "has 3 outputs, but 2 tasks were named"),
         (["net.py:whole"], "say what its 3 outputs are"),
         (["net.py:whole", "--tasks", "A,A,B"], "A is named twice"),
@@ -145,7 +184,12 @@ def test_points_and_an_example(cli, net):
     ],
 )
 def test_what_cannot_be_imported_is_one_line_and_writes_nothing(cli, net, tmp_path, words, said):
-    torch.save(net.state_dict(), "w.pth")
+    state = net.state_dict()
+    headless = {key: value for key, value in state.items() if not key.startswith("head.")}
+    torch.save(state, "w.pth")
+    torch.save(headless, "headless.pth")
+    torch.save(headless | {"fc.weight": state["head.weight"], "fc.bias": state["head.bias"]}, "other.pth")
+    torch.save({key: value.numpy() for key, value in state.items()}, "arrays.pth")
     (tmp_path / "text.pth").write_text("hello")
     result = cli("chex-import", *words, *INPUT, "-o", "c.pt")
     assert result.code == 1 and said in result.err and result.err.count("\n") == 1 and result.out == ""

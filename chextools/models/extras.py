@@ -13,9 +13,13 @@ XRV, HF, TIMM = "xrv:", "hf:", "timm/"
 
 def check_source(source: str, arch: str | None) -> None:
     """Raise InputError for what can be known to be wrong without torch."""
+    if arch is not None and arch.startswith(HF):
+        raise InputError(f"{arch}: a folder that holds its weights: it is SOURCE itself, without --arch")
     for text in filter(None, (source, arch)):
         if usercode.is_user_code(text):
             usercode.split(text)
+        elif text.endswith(".py"):
+            raise InputError(f"{text}: name what builds the network in it: {text}:FUNCTION")
         elif text.startswith(XRV):
             need("torchxrayvision", "xrv", text)
         elif text.startswith(HF):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import os
 import pickle
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor
 
 from chextools.errors import InputError, LimitError
+
+log = logging.getLogger(__name__)
 
 MAX_FILE = 2**35
 MAX_OPCODES = 20_000_000
@@ -85,7 +88,11 @@ def state_dict(path: str) -> tuple[dict[str, Tensor], str]:
     found = _state_of(value)
     if not found:
         keys = ", ".join(map(str, list(value)[:5])) if isinstance(value, Mapping) else type(value).__name__
+        if isinstance(value, Mapping) and any("numpy" in getattr(each, "kind", "") for each in value.values()):
+            raise InputError(f"{path}: holds arrays of numpy: save a state dict of tensors (torch.from_numpy)")
         raise InputError(f"{path}: no state dict in it; it has {keys or 'nothing'}")
+    if isinstance(value, Mapping):
+        _say_which(path, value, found)
     kind = value.kind if isinstance(value, Inert) else ""
     return {key: tensor.detach() for key, tensor in found.items()}, kind
 
@@ -225,6 +232,19 @@ def _state_of(value: Any, depth: int = 0) -> dict[str, Tensor]:
         if isinstance(each, (Mapping, Inert)) and (found := _state_of(each, depth + 1)):
             return found
     return tensors
+
+
+def _say_which(path: str, value: Mapping, found: Mapping[str, Tensor]) -> None:
+    """Warn of a file with several networks, such as the moving average of one beside it."""
+    first = next(iter(found.values()))
+    states = {str(key): _state_of(each, 1) for key, each in value.items() if isinstance(each, (Mapping, Inert))}
+    taken = [key for key, state in states.items() if any(each is first for each in state.values())]
+    others = [key for key, state in states.items() if key not in taken and len(state) >= max(len(found) / 2, 2)]
+    if taken and others:
+        log.warning(
+            "%s: holds several networks: %s is taken, not %s; to import another, save it alone",
+            *(path, taken[0], ", ".join(others)),
+        )
 
 
 def _attributes(value: Inert) -> dict:

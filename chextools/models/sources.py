@@ -114,6 +114,12 @@ def _built(text: str, outputs: int | None) -> tuple[nn.Module, usercode.UserCode
             raise InputError(f"{code.path}: {code.name} takes {needed[0].name}: say how many outputs with --tasks")
         given = [outputs] if needed and outputs is not None else []
     module = call(*given)
+    while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            f"{code.path}: {code.name} gives TorchScript, which cannot be traced: give what it was made of"
+        )
     if not isinstance(module, nn.Module):
         raise InputError(f"{code.path}: {code.name} gives a {type(module).__name__}, not a torch.nn.Module")
     return module.float().eval(), code
@@ -405,14 +411,34 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: str, arch: str) -
         for name in own
         if name in by_name and state[by_name[name]].shape != own[name].shape
     ]
+    used = set(by_name.values())
+    unused = [key for key in state if key not in used and not key.endswith("num_batches_tracked")]
     if missing or wrong:
         problems = [f"{name} is missing" for name in missing] + wrong
         more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise InputError(f"{path}: its weights do not fit {arch}: {'; '.join(problems[:SHOWN])}{more}")
+        advice = _in_place_of(missing, [f"{key} {list(state[key].shape)}" for key in unused])
+        if not missing:
+            advice = _of_other_outputs([(state[by_name[name]], own[name]) for name in own if name in by_name])
+        raise InputError(f"{path}: its weights do not fit {arch}: {'; '.join(problems[:SHOWN])}{more}{advice}")
     module.load_state_dict({name: state[key] for name, key in by_name.items()}, strict=False)
-    used = set(by_name.values())
-    if unused := [key for key in state if key not in used and not key.endswith("num_batches_tracked")]:
+    if unused:
         log.warning("%s: %d tensors of no use to %s, such as %s", path, len(unused), arch, ", ".join(unused[:SHOWN]))
+
+
+def _in_place_of(missing: Sequence[str], unused: Sequence[str]) -> str:
+    """What a file has instead of weights that are missing."""
+    if unused:
+        return f"; of no use in it: {', '.join(unused[-SHOWN:])}"
+    return "; a backbone without its head?" if len({name.rpartition(".")[0] for name in missing}) == 1 else ""
+
+
+def _of_other_outputs(pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
+    """What to do where the last layer alone differs, and in its outputs alone."""
+    differing = [(theirs, own) for theirs, own in pairs if theirs.shape != own.shape]
+    counts = {theirs.shape[:1] for theirs, _ in differing}
+    if len(counts) != 1 or any(theirs.shape[1:] != own.shape[1:] for theirs, own in differing) or len(differing) > 2:
+        return ""
+    return f"; it has {differing[0][0].shape[0]} outputs: name the task of each, an empty name for one of no use"
 
 
 def _in_sequential(name: str, state: Mapping[str, Tensor], own: Tensor) -> str | None:

@@ -11,6 +11,7 @@ import io
 import logging
 import operator
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -91,13 +92,34 @@ def _exported(model: nn.Module, channels: int, size: int) -> ExportedProgram:
     for batch in (Dim("batch", min=1, max=4096), Dim.AUTO):
         for strict in (False, True):
             try:
-                with torch.no_grad(), quietly():
+                with torch.no_grad(), quietly(), _normalize_unchecked():
                     return export(model, (images,), dynamic_shapes=({0: batch},), strict=strict)
             except Exception as error:  # whatever a stranger's forward does, and whatever torch makes of it
                 why = why or _said(error)
                 if why is _DEPENDS:
                     raise InputError(f"{_family(model)} cannot be traced: {why}") from None
     raise InputError(f"{_family(model)} cannot be traced: {why}")
+
+
+@contextlib.contextmanager
+def _normalize_unchecked() -> Iterator[None]:
+    """torchvision's Normalize looks whether its own numbers are 0, which no trace can follow: here it does not."""
+    library = sys.modules.get("torchvision.transforms._functional_tensor")
+    before = getattr(library, "normalize", None)
+    if before is None:
+        yield
+        return
+    vars(library)["normalize"] = _normalized
+    try:
+        yield
+    finally:
+        vars(library)["normalize"] = before
+
+
+def _normalized(tensor: Tensor, mean: Any, std: Any, inplace: bool = False) -> Tensor:
+    mean, std = (torch.as_tensor(each, dtype=tensor.dtype, device=tensor.device) for each in (mean, std))
+    mean, std = (each.view(-1, 1, 1) if each.ndim == 1 else each for each in (mean, std))
+    return (tensor.sub_ if inplace else tensor.sub)(mean).div_(std)
 
 
 def _family(model: nn.Module) -> str:
@@ -184,6 +206,10 @@ class _Translator:
         family, _, overload = name.partition(".")
         if family.rpartition("::")[2].startswith(_IGNORED):
             return
+        if (family == "batch_norm" and node.args[5] is True) or family == "_native_batch_norm_legit_functional":
+            raise InputError(
+                f"{self.family} normalises by the batch that an image is in: call its .eval() before it is exported"
+            )
         args, kwargs = [self._argument(each) for each in node.args], dict(node.kwargs)
         kwargs = {key: self._argument(each) for key, each in kwargs.items() if key not in _PLACES}
         if node.target is operator.getitem and node.args[0] in self.several:
