@@ -31,8 +31,7 @@ class Pixels:
         self._tiny = sum(self.size) <= 128
         # Few pixels per cell are cheaper to make than to solve; at the ends of float32's range our bounds do not hold.
         few = self._tiny or self.size[0] * self.size[1] <= 4 * self.values.size
-        self.is_in_range = not self._tiny and bool(2.0**-80 < self.scale < 2.0**100)
-        self.is_solvable = not few and self.is_in_range
+        self.is_solvable = not few and bool(2.0**-80 < self.scale < 2.0**100)
 
     @property
     def axes(self) -> tuple[Axis, Axis]:

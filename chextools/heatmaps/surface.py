@@ -44,7 +44,7 @@ class Surface(Pixels):
     def counts(self, level: np.ndarray) -> np.ndarray:
         """How many pixels are >= each level: int64 [K], of finite float32 [K] in ascending order."""
         counts = self._patches.counts(level) if self.is_solvable else None
-        if counts is None and self.is_in_range and self.minimum < self.maximum:
+        if counts is None and self.is_solvable and self.minimum < self.maximum:
             counts = raster.counts(self, level)
         if counts is None:
             counts = np.zeros(len(level) + 1, np.int64)
@@ -62,7 +62,7 @@ class Surface(Pixels):
     @cached_property
     def _grey(self) -> np.ndarray | None:
         """Every pixel's grey level, where making them is cheaper than solving."""
-        return raster.grey_columns(self) if self.is_in_range else None
+        return raster.grey_columns(self) if self.is_solvable else None
 
     def transitions(self, threshold: np.float32) -> np.ndarray:
         """Where v >= threshold begins and ends, column by column: int64 [2 n], ascending, in positions x * H + y.
@@ -71,7 +71,7 @@ class Surface(Pixels):
         """
         threshold = np.float32(threshold)
         ends = self._patches.transitions(threshold) if self.is_solvable else None
-        if ends is None and self.is_in_range:
+        if ends is None and self.is_solvable:
             ends = raster.transitions(self, threshold)
         if ends is None:
             columns = np.zeros(self.size[1] * self.size[0] + 2, bool)  # outside on either side

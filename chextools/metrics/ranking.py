@@ -83,11 +83,7 @@ class _Ranking:
         self.truth = truth
         self.size = truth.size[0] * truth.size[1]
         self._signed = surface.values.min() < 0
-        keys = self._keys(surface.dense())
-        y, x, inside = _boxed(truth)
-        keys[y : y + inside.shape[0], x : x + inside.shape[1]] |= inside
-        self._keyed = keys = keys.ravel()
-        keys.sort()
+        self._keyed = keys = self._sorted(surface) if _differ(surface) else self._flat(surface)
         last = keys.astype(np.uint8)
         last &= np.uint8(1)
         self.place = np.flatnonzero(last.view(bool))
@@ -97,9 +93,25 @@ class _Ranking:
         self.times = np.diff(first, append=len(own))
         self.ties = np.zeros(len(first), np.int64)
         tied = np.flatnonzero(keys[np.maximum(place - 1, 0)] == value - 1)
+        self.ties[tied] = 1
+        tied = tied[keys[np.maximum(place[tied] - 2, 0)] == value[tied] - 1]  # most have one, and need no search
         self.ties[tied] = place[tied] - np.searchsorted(keys, value[tied] - 1)
         self.found = len(own) - first
         self.reached = self.size - place + self.ties
+
+    def _sorted(self, surface: Surface) -> np.ndarray:
+        keys = self._keys(surface.dense())
+        y, x, inside = _boxed(self.truth)
+        keys[y : y + inside.shape[0], x : x + inside.shape[1]] |= inside
+        keys = keys.ravel()
+        keys.sort()
+        return keys
+
+    def _flat(self, surface: Surface) -> np.ndarray:
+        """`_sorted` where all pixels are equal."""
+        keys = np.repeat(self._keys(np.array([surface.minimum])), self.size)
+        keys[self.size - self.truth.area :] |= 1
+        return keys
 
     def _keys(self, values: np.ndarray) -> np.ndarray:
         """Whole numbers in the order of float32 values, even ones, so that one bit is free; may take their place."""
@@ -124,6 +136,11 @@ class _Ranking:
         return len(self.place) - np.searchsorted(self.place, before), self.size - before
 
 
+def _differ(surface: Surface) -> bool:
+    """Whether any two pixels do; those between equal nodes may, by rounding."""
+    return bool(surface.values.min() != surface.values.max() or surface.minimum != surface.maximum)
+
+
 _known: WeakKeyDictionary[Surface, _Ranking] = WeakKeyDictionary()
 
 
@@ -139,12 +156,12 @@ def _boxed(truth: Mask) -> tuple[int, int, np.ndarray]:
     """The pixels of the truth's box, bool [height, width], and its first row and column: truths are mostly small."""
     x, y, width, height = truth.box()
     starts, ends = column_runs(truth)
-    column = starts // truth.size[0] - x
-    shift = column * (height + 1) - (column + x) * truth.size[0] - y  # under each column an empty row
-    flips = np.zeros((width, height + 1), np.int8)
-    flips.ravel()[starts + shift] = 1
-    flips.ravel()[ends + shift] = -1
-    return y, x, np.cumsum(flips, axis=1, dtype=np.int8)[:, :-1].astype(bool).T
+    column, top = np.divmod(starts, truth.size[0])
+    place = (top - y) * width + column - x
+    flips = np.zeros((height + 1, width), np.int8)
+    flips.ravel()[place] += 1
+    flips.ravel()[place + (ends - starts) * width] -= 1
+    return y, x, np.cumsum(flips, axis=0, dtype=np.int8, out=flips)[:-1].view(bool)
 
 
 def _first(mask: Mask, without: Mask, count: int) -> Mask:
