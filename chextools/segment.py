@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+from chextools.errors import InputError
 from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import open_heatmap
 from chextools.inputs.inputs import read_all
@@ -104,8 +105,15 @@ def _of_tasks(
         *record.get("masks", ()),
         *(record[DRAWING].names if DRAWING in record else ()),
     }
-    if "heatmap" in record and not set(map(canonical, requested)) <= set(CHEXPERT):
-        available |= open_heatmap(record["heatmap"]).maps.keys()
+    names = set(map(canonical, requested))
+    if "heatmap" in record and not names <= available:
+        try:
+            found = open_heatmap(record["heatmap"])
+            available |= found.maps.keys() | found.failed.keys()
+        except InputError:
+            if not names <= set(CHEXPERT):
+                raise
+            available |= names  # nobody knows; the record is about to fail
     return itertools.chain(seen, items), frozenset(choose(requested, available, "the first record"))
 
 

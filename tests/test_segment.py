@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import need_shared
 
+from chextools.heatmaps.heatmaps import Heatmaps
+from chextools.heatmaps.npz import write_npz
 from chextools.masks.mask import Mask
 from chextools.tasks import STUDY
 
@@ -198,3 +200,24 @@ def test_damaged_gzip_is_one_line(cli, tmp_path):
         (tmp_path / name).write_bytes(data)
         result = cli("chex-segment", tmp_path / name)
         assert result.code == 1 and "Traceback" not in result.err and name in result.err
+
+
+def test_flat_heatmaps_are_counted_not_named_one_by_one(cli, tmp_path):
+    """They are no failures; a record's reason would be a line each, and of 130 images hundreds."""
+    heatmaps = {task: np.zeros((2, 2), np.float32) for task in STUDY[:3]}
+    for k in range(4):
+        write_npz(tmp_path / f"p{k}.npz", Heatmaps(f"p{k}", (8, 8), heatmaps, input_size=(4, 4)))
+    result = cli("chex-segment", tmp_path)
+    assert result.code == 0 and len(lines(result.out)) == 4
+    assert all(record["flags"] == dict.fromkeys(STUDY[:3], "flat") for record in lines(result.out))
+    assert result.err.count("\n") == 1 and "warning: 12 heatmaps are flat, the first: " in result.err
+    named = cli("chex-segment", tmp_path, "-v").err
+    assert sum(line.endswith(": the heatmap is flat") for line in named.splitlines()) == 12
+    one = tmp_path / "p1.npz"
+    result = cli("chex-segment", one, "--task", STUDY[0])
+    assert result.err == f"chex-segment: warning: {one}: p1: {STUDY[0]}: the heatmap is flat\n"
+    result = cli("chex-segment", one, "--task", "Cardiomegaly", "--task", "Fracture")
+    assert [line.partition(": ")[2] for line in result.err.splitlines()] == [
+        "warning: the first record has no Fracture",
+        f"warning: {one}: p1: Cardiomegaly: the heatmap is flat",
+    ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # start-up: `--help` imports none of it
 
     from chextools.records.tally import Tally
 
+_fed_by: set[str] = set()  # our commands that were seen to write what we read; they may have ended by now
 _WITH_NETWORK = ("chex-predict", "chex-cam", "chex-probe", "chex-train", "chex-import")
 
 
@@ -244,6 +245,7 @@ def tally(fail_fast: bool = False) -> Tally:
     """Counts what passes and fails, says so on stderr, and shows progress there."""
     from chextools.records.tally import Tally
 
+    _fed_by.update(pipeline.upstream())
     return Tally(fail_fast, progress)
 
 
@@ -269,8 +271,8 @@ def _set(context: click.Context, parameter: click.Parameter, value: bool) -> Non
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether no command before us in the pipeline has said so: what is "once" is true of the machine, not of us."""
-    return not (getattr(record, "once", False) and set(_WITH_NETWORK).intersection(pipeline.upstream()))
+    """Whether no command before us in the pipeline says so: what is "once" is true of the machine or the records."""
+    return not (getattr(record, "once", False) and _fed_by.union(pipeline.upstream()).intersection(_WITH_NETWORK))
 
 
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:

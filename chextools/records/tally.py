@@ -13,6 +13,7 @@ from chextools.records.records import Failure, Located
 log = logging.getLogger(__name__)
 
 _ABSENT = os.strerror(errno.ENOENT)
+_ONCE = {"once": True}  # said by one command of a pipeline
 _NAMED = 3  # absent files that are named; of a set that is elsewhere all are absent
 
 
@@ -26,6 +27,7 @@ class Tally:
 
     fail_fast: raise InputError at the first failure. progress: passes items on and shows it to whoever waits, with a
     word for what they are; items that have a length are so many, others about as many as the inputs hold records.
+    A heatmap's flags are no failures: each is logged for who wants to know all, and at the end how many there were.
     seen, failed, skipped: items so far, those that failed at least in part, and those of them of which nothing came
     through.
     """
@@ -33,6 +35,7 @@ class Tally:
     def __init__(self, fail_fast: bool = False, progress: Callable[[Iterable, str], Iterable] = unseen):
         self.fail_fast, self.progress = fail_fast, progress
         self.seen = self.failed = self.skipped = self.absent = 0
+        self._flagged: dict[str, tuple[str, int]] = {}  # by flag: where the first was, and how many
 
     def passing(self, items: Iterable[Located | Failure]) -> Iterator[dict]:
         """The records among the items. A record with failed tasks passes, and counts as failed."""
@@ -45,7 +48,9 @@ class Tally:
             else:
                 problems = [f"{item.where}: {task}: {why}" for task, why in item.record.get("failed", {}).items()]
                 for task, flag in item.record.get("flags", {}).items():
-                    log.warning("%s: %s: the heatmap is %s", item.where, task, flag, extra={"once": True})
+                    log.info("%s: %s: the heatmap is %s", item.where, task, flag, extra=_ONCE)
+                    first, count = self._flagged.get(flag, (f"{item.where}: {task}", 0))
+                    self._flagged[flag] = first, count + 1
             for problem in problems:
                 if not (_ABSENT in problem and self.absent > _NAMED):
                     log.warning("%s", problem)
@@ -65,5 +70,10 @@ class Tally:
         """Raise InputError if any record failed."""
         if self.absent > _NAMED:
             log.warning("%d files are absent, of which the first %d are named", self.absent, _NAMED)
+        for flag, (first, count) in self._flagged.items():
+            if count == 1:
+                log.warning("%s: the heatmap is %s", first, flag, extra=_ONCE)
+            else:
+                log.warning("%d heatmaps are %s, the first: %s; -v names each", count, flag, first, extra=_ONCE)
         if self.failed:
             raise InputError(f"{self.failed} of {self.seen} records failed")

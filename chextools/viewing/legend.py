@@ -10,7 +10,7 @@ import numpy as np
 from chextools.plumbing.lettering import width_of
 from chextools.viewing.colours import GREY, heated
 from chextools.viewing.sketch import Ramp, Sketch, Swatch, Written
-from chextools.viewing.text import fitted
+from chextools.viewing.text import fitted, wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,21 @@ def drawn(legend: Legend, width: int, unit: float) -> Sketch:
 
 
 def _bar(legend: Legend, width: int, unit: float) -> Sketch:
-    """The colours, under them their values, beside them the name."""
+    """The colours, under them their values, beside them the name on one line or two."""
     size, small = round(unit), max(8, round(0.82 * unit))
     bar = round(max(8 * unit, min(16 * unit, width / 3)))
     pad, thick = round(0.6 * unit), round(0.9 * unit)
-    name = fitted(legend.heat or "", size, width - bar - pad)
-    sketch = Sketch(min(width, int(bar + pad + width_of(name, size)) + 1), round(2.6 * unit))
+    name = wrapped(legend.heat or "", size, width - bar - pad)
+    sketch = Sketch(min(width, int(bar + pad + max(width_of(line, size) for line in name)) + 1), round(2.6 * unit))
     ramp = heated(np.full((thick, bar), GREY, np.uint8), np.broadcast_to(np.linspace(0, 1, bar), (thick, bar)))
     top = round(0.35 * unit)
     sketch.shapes.append(Ramp(0, top, ramp))
-    sketch.shapes.append(Written(bar + pad, top + thick / 2, name, size))
-    for share, end in zip(np.linspace(0, 1, max(2, len(legend.ends))), legend.ends):
-        text = fitted(end, small, bar / len(legend.ends))
+    sketch.shapes += [Written(bar + pad, top + thick / 2 + k * 1.2 * unit, line, size) for k, line in enumerate(name)]
+    widths, ends = [width_of(end, small) for end in legend.ends], legend.ends
+    if len(ends) > 2 and max(widths[0], widths[-1]) + pad + widths[1] / 2 > bar / 2:
+        ends = (ends[0], ends[-1])  # a value in the middle helps only where it can be read
+    for share, end in zip(np.linspace(0, 1, len(ends)), ends):
+        text = end if len(ends) > 2 else fitted(end, small, bar / 2)
         x = share * (bar - width_of(text, small))
         sketch.shapes.append(Written(x, top + thick + 0.75 * unit, text, small, "faint"))
     return sketch

@@ -106,6 +106,15 @@ def test_the_bar_has_its_values_under_it():
     assert all(s.y > ramp.y + ramp.pixels.shape[0] for s in values)
 
 
+def test_a_narrow_bar_keeps_the_values_at_its_ends_and_its_whole_name():
+    name = "heatmap, evidence of either sign (the method's units)"
+    made = legend.drawn(Legend(name, ("0", "0.000573", "0.00115")), 300, 12)
+    written = [s for s in made.shapes if isinstance(s, Written)]
+    assert [s.text for s in written if s.ink == "faint"] == ["0", "0.00115"]
+    assert " ".join(s.text for s in written if s.ink != "faint") == name
+    assert all(s.x + s.width <= 300 for s in written)
+
+
 def test_a_pdf_is_the_svg(panel):
     """Every operator's numbers are those of the SVG; the table of objects leads to each."""
     lines = [Line("Edema (\\) 50 %", True, [("IoU 0.4", True), ("hit", False)]), Line("caf\xe9 \u2013 b")]
