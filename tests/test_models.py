@@ -161,7 +161,11 @@ class Evil:
         (lambda p: p.write_bytes(b""), "an empty file"),
         (lambda p: p.write_bytes(b"hello"), "not a checkpoint"),
         (lambda p: p.write_bytes(pickle.dumps(Evil())), "not a checkpoint"),
-        (lambda p: torch.save(Evil(), p), "more than tensors and plain values"),
+        (lambda p: torch.save(Evil(), p), r"more than tensors and plain values.*chex-import makes a checkpoint"),
+        (
+            lambda p: torch.jit.save(torch.jit.script(torch.nn.ReLU()), p),
+            "or TorchScript, not a checkpoint; chex-import",
+        ),
         (lambda p: torch.save([1], p), "holds a list"),
         (lambda p: torch.save({"state_dict": {}}, p), "not a checkpoint"),
         (lambda p: p.write_bytes(whole(p)[:-100]), "a truncated checkpoint"),

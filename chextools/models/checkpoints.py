@@ -275,6 +275,9 @@ def packed(value: object, torch: Any) -> memoryview:
     return buffer.getbuffer()
 
 
+_MADE = "chex-import makes a checkpoint of any network"
+
+
 def check_file(path: str | os.PathLike) -> None:
     """Raise InputError unless the file may be a checkpoint: what can be known without torch."""
     try:
@@ -283,30 +286,36 @@ def check_file(path: str | os.PathLike) -> None:
         with open(path, "rb") as stream:
             start = stream.read(4)
             if start != b"PK\3\4":
-                raise InputError(f"{path}: {'not a checkpoint' if start else 'an empty file'}")
+                raise InputError(f"{path}: {f'not a checkpoint; {_MADE}' if start else 'an empty file'}")
             if not zipfile.is_zipfile(stream):
                 raise InputError(f"{path}: a truncated checkpoint")
             with zipfile.ZipFile(stream) as archive:
+                if any(name.endswith(("/constants.pkl", "/archive_format")) for name in archive.namelist()):
+                    raise InputError(f"{path}: a program of torch.export or TorchScript, not a checkpoint; {_MADE}")
                 if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                     raise InputError(f"{path}: not as torch.save writes: something in it is compressed")
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError):
         raise InputError(f"{path}: a damaged checkpoint") from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        library = isinstance(error, FileNotFoundError) and os.fspath(path).startswith(("xrv:", "hf:", "timm/"))
+        raise InputError(f"{path}: {error.strerror}{f'; {_MADE}' if library else ''}") from None
 
 
 def load(path: str | os.PathLike, arch: str | None = None) -> Checkpoint:
     """Read a checkpoint. Raises InputError, in one line, if it is missing, truncated, none of ours, or of an
     architecture other than `arch`.
     """
-    from chextools.models.weights import read
+    from chextools.models.weights import HoldsMore, read
 
     path = os.fspath(path)
     check_file(path)
-    found = read(path)
+    try:
+        found = read(path)
+    except HoldsMore as error:
+        raise InputError(f"{error}; {_MADE}") from None
     if found.get("format") not in (FORMAT, FORMAT_1):
         what = "a file for chex-train --weights?" if "state_dict" in found else "some other file of torch.save"
-        raise InputError(f"{path}: not a checkpoint ({what}); chex-import makes one of any network")
+        raise InputError(f"{path}: not a checkpoint ({what}); {_MADE}")
     try:
         return _checkpoint(found, path, arch)
     except InputError as error:

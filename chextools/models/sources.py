@@ -161,13 +161,19 @@ def _of_xrv(module: nn.Module, name: str) -> Source:
     found.resample = "skimage"
     found.outputs = tasks or None
     if isinstance(points, Tensor):
-        numbers = points.flatten().tolist()
-        found.points = {task: point for task, point in zip(tasks, numbers) if task and 0 < point < 1}
+        _fill_points(found, points)
     vars(module).setdefault("_buffers", {})["op_threshs"] = None  # the logits are what is wanted
     vars(module)["apply_sigmoid"] = False
     if hasattr(module, "input_resolution"):
         del module.input_resolution  # it looks at the values of its input, to warn
     return found
+
+
+def _fill_points(found: Source, points: Tensor) -> None:
+    """Operating points of torchxrayvision's outputs; one that was not trained has none, and is none of the tasks."""
+    numbers = points.flatten().tolist()
+    found.outputs = ["" if math.isnan(p) else task for task, p in zip(found.outputs or (), numbers)] or None
+    found.points = {task: p for task, p in zip(found.outputs or (), numbers) if task and 0 < p < 1}
 
 
 class Logits(nn.Module):
@@ -337,8 +343,8 @@ def _from_weights(path: str, arch: str | None, outputs: int | None, channels: in
         )
     found, module = _empty(arch, state, outputs, channels, size)
     fill(module, state, path, arch)
-    if arch.startswith(XRV) and (points := state.get("op_threshs")) is not None and found.outputs:
-        found.points = {task: p for task, p in zip(found.outputs, points.flatten().tolist()) if task and 0 < p < 1}
+    if arch.startswith(XRV) and (points := state.get("op_threshs")) is not None:
+        _fill_points(found, points)
     found.name = path
     found.module = module.float().eval()
     found.about |= {"arch": arch} | ({"class": kind} if kind else {})

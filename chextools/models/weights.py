@@ -31,6 +31,10 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 _SHOWN = 10
 
 
+class HoldsMore(InputError):
+    """A file of torch.save with objects of classes in it, as trainers write: none is made."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Keys of the network that were loaded, those that keep what they had, and keys of the file without use."""
@@ -74,7 +78,7 @@ def read(path: str) -> dict:
         if "WeightsUnpickler" in reason or "weights_only" in reason.lower():
             told = re.search(r"GLOBAL ([\w.]+)", reason)
             asks = f" ({told[1]})" if told else ""
-            raise InputError(f"{path}: holds more than tensors and plain values{asks}; it is not loaded") from None
+            raise HoldsMore(f"{path}: holds more than tensors and plain values{asks}; it is not loaded") from None
         raise InputError(f"{path}: not a file of torch.save, or truncated") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds a {type(found).__name__}, not a state dict")

@@ -186,6 +186,26 @@ def test_attention_is_rolled_out(case):
     torch.testing.assert_close(rollout(network, images[1:], [0])[0, 0], second[0])
 
 
+def test_outputs_that_torchxrayvision_never_trained_are_no_tasks(tmp_path, monkeypatch):
+    """Its ResNet says 0.5 for ever where an operating point is not a number."""
+    xrv = pytest.importorskip("torchxrayvision")
+    from chextools.models import sources
+
+    name = "resnet50-res512-all"
+    file = tmp_path / xrv.models.model_urls[name]["weights_url"].rpartition("/")[2]
+    monkeypatch.setattr(xrv.utils, "get_cache_dir", lambda: f"{tmp_path}/")
+    from torchvision import models
+
+    monkeypatch.setattr(models, "resnet50", models.resnet18)
+    network = models.resnet18(num_classes=18)
+    network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    torch.save(network.state_dict(), file)
+    found = sources.open_source(f"xrv:{name}", None, None, None, None, download=False)
+    assert found.size == 512 and found.outputs.count("") == 2 and len(found.points) == 16
+    assert {"Lung Lesion", "Enlarged Cardiomediastinum"} & set(found.outputs) == set()
+    torch.testing.assert_close(found.module(torch.ones(1, 1, 64, 64)), network.eval()(torch.ones(1, 1, 64, 64)))
+
+
 def test_their_own_preprocessing_gives_their_scores(tmp_path, cli):
     """torchxrayvision's loader, crop and resizer on a JPEG of real size, against chex-predict's."""
     xrv = pytest.importorskip("torchxrayvision")
