@@ -25,4 +25,4 @@ _chextools_complete() {
     _chextools "$1"
 }
 
-complete -o default -F _chextools_complete $(compgen -c chex- | sort -u)
+complete -o default -F _chextools_complete chex-{cam,compare,eval,features,import,phantom,predict,prep,probe,regress,report,segment,train,tune,view}

@@ -9,6 +9,6 @@ function __chextools_complete
     end
 end
 
-for command in (complete -C chex- | string replace -r '\t.*' '')
+for command in chex-{cam,compare,eval,features,import,phantom,predict,prep,probe,regress,report,segment,train,tune,view}
     complete --command $command --no-files --arguments '(__chextools_complete)'
 end

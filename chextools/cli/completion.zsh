@@ -1,7 +1,7 @@
 #compdef -P chex-*
 # Completion of all chex-* commands in zsh; see chextools(7).
 _chextools() {
-    local -a given names meanings
+    local -a given names meanings by_line
     local line
     given=("${(@Q)words[2,CURRENT]}")
     for line in "${(@f)$(CHEXTOOLS_COMPLETE=zsh $words[1] "${given[@]}" 2>/dev/null)}"; do
@@ -10,7 +10,8 @@ _chextools() {
         meanings+=("${line/$'\t'/  -- }")
     done
     if (( $#names )); then
-        compadd -U -V chextools -l -d meanings -a names
+        (( ${meanings[(I)*  -- *]} )) && by_line=(-l)
+        compadd -U -V chextools $by_line -d meanings -a names
     else
         _files
     fi

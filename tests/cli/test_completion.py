@@ -92,13 +92,30 @@ def _script(shell: str) -> str:
 def test_bash(path):
     asks = f"""
     . {_script("bash")}
-    complete -p chex-eval chex-view >/dev/null || exit 1
+    complete -p {" ".join(COMMANDS)} >/dev/null || exit 1
     compopt() {{ :; }}
     asked() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _chextools_complete "$1"; printf '%s;' "${{COMPREPLY[@]}}"; }}
     asked chex-eval --task 'Pleural\\ E'; asked chex-eval --metric = i; asked chex-eval --truth x
     """
     found = subprocess.run(["bash", "-c", asks], env={"PATH": path}, capture_output=True, text=True)
     assert (found.stdout, found.stderr) == ("Pleural Effusion;iou;;", "")
+
+
+def test_scripts_can_be_sourced_before_the_commands_are_on_the_path(tmp_path):
+    """As in a start-up file, which is read before a virtual environment is active."""
+    found = subprocess.run(
+        ["bash", "-c", f". {_script('bash')}; complete -p"],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert sorted(line.split()[-1] for line in found.stdout.splitlines()) == sorted(COMMANDS)
+    assert found.stderr == ""
+    run = [need_tool("fish"), "--no-config", "-c", f"source {_script('fish')}; complete"]
+    found = subprocess.run(run, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert {name for line in found.stdout.splitlines() for name in line.split() if name.startswith("chex-")} == set(
+        COMMANDS
+    )
 
 
 def test_fish(path, tmp_path):
