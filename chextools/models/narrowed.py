@@ -135,10 +135,7 @@ class _Narrowing:
         if name in ("matmul", "bmm"):
             return self._matmul(node, part, len(shape))
         if name == "scaled_dot_product_attention":
-            plain = part.axis == len(shape) - 2 and len(node.args) == 3 and not set(node.kwargs) - {"scale"}
-            return (
-                {**dict.fromkeys(node.all_input_nodes), first: part} if plain and first not in node.args[1:] else None
-            )
+            return self._attention(node, part, len(shape))
         axis = _axis_before(node, name, part.axis, before, shape)
         return None if axis is None or axis == 0 else {**dict.fromkeys(node.all_input_nodes), first: part.along(axis)}
 
@@ -164,6 +161,20 @@ class _Narrowing:
         if a is b or not (rows or columns) or not all(len(self._shape(each) or ()) == axes for each in (a, b)):
             return None
         return {a: part if rows else None, b: part if columns else None}
+
+    def _attention(self, node: fx.Node, part: Part, axes: int) -> Wanted | None:
+        query, *others = node.args
+        mask = node.kwargs.get("attn_mask", node.args[3] if len(node.args) > 3 else None)
+        if part.axis != axes - 2 or query in others or len(node.args) > 4 or set(node.kwargs) - {"scale", "attn_mask"}:
+            return None
+        found: Wanted = {**dict.fromkeys(node.all_input_nodes), query: part}
+        if mask is not None:
+            shape = self._shape(mask) or ()
+            axis = len(shape) - 2
+            if axis < 0 or (axis == 0 and mask.op != "get_attr"):
+                return None
+            found[mask] = part.along(axis) if shape[axis] > 1 else None
+        return found
 
     def _copied(self, node: fx.Node, wanted: Wanted) -> fx.Node:
         taken = self.taken(node)

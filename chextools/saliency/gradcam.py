@@ -23,4 +23,4 @@ def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
             weights = model.weights[list(tasks)] / (features.shape[2] * features.shape[3])
             return torch.einsum("kc,nchw->nkhw", weights, features).relu()
     features, means = model.mean_gradients(images, tasks)
-    return over_tasks(torch.einsum("nc,nchw->nhw", mean, features).relu() for mean in means)
+    return torch.einsum("nkc,nchw->nkhw", over_tasks(means), features).relu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -92,15 +93,21 @@ class Network:
         """
         return self.gradients_of(self.features(images), tasks)
 
-    def gradients_of(self, values: Sequence[Any], tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
-        """The same of what `features` has returned."""
+    def gradients_of(
+        self, values: Sequence[Any], tasks: Sequence[int], note: Callable[[Tensor], None] | None = None
+    ) -> tuple[Tensor, Iterator[Tensor]]:
+        """The same of what `features` has returned. note: is told the logits when the first gradient is taken."""
         first, *rest = (_usable(value) for value in values)
-        return self.spatial(first), self._gradients(first, rest, tasks)
+        return self.spatial(first), self._gradients(first, rest, tasks, note)
 
-    def _gradients(self, first: Tensor, rest: list, tasks: Sequence[int]) -> Iterator[Tensor]:
+    def _gradients(
+        self, first: Tensor, rest: list, tasks: Sequence[int], note: Callable[[Tensor], None] | None
+    ) -> Iterator[Tensor]:
         with plainly(), torch.enable_grad():
             leaf = first.detach().requires_grad_()
             logits = self.head((leaf, *rest))
+        if note is not None:
+            note(logits.detach())
         for place, task in enumerate(tasks, 1):
             with plainly():
                 (gradient,) = torch.autograd.grad(logits[:, task].sum(), leaf, retain_graph=place < len(tasks))
@@ -115,21 +122,27 @@ class Network:
         """
         return self.mean_gradients_of(self.features(images), tasks)
 
-    def mean_gradients_of(self, values: Sequence[Any], tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
-        """The same of what `features` has returned."""
+    def mean_gradients_of(
+        self, values: Sequence[Any], tasks: Sequence[int], note: Callable[[Tensor], None] | None = None
+    ) -> tuple[Tensor, Iterator[Tensor]]:
+        """The same of what `features` has returned. note: is told the logits when the first gradient is taken."""
         first, *rest = (_usable(value) for value in values)
-        return self.spatial(first), self._mean_gradients(first, rest, tasks)
+        return self.spatial(first), self._mean_gradients(first, rest, tasks, note)
 
-    def _mean_gradients(self, first: Tensor, rest: list, tasks: Sequence[int]) -> Iterator[Tensor]:
+    def _mean_gradients(
+        self, first: Tensor, rest: list, tasks: Sequence[int], note: Callable[[Tensor], None] | None
+    ) -> Iterator[Tensor]:
         entries = self._cut.entries if first.dim() == 3 else ()
         if not entries:
-            yield from (gradient.mean((2, 3)) for gradient in self._gradients(first, rest, tasks))
+            yield from (gradient.mean((2, 3)) for gradient in self._gradients(first, rest, tasks, note))
             return
         with plainly(), torch.no_grad():
             leaves = [first, *(entry(first) for entry in entries)]
         with plainly(), torch.enable_grad():
             leaves = [leaf.detach().requires_grad_() for leaf in leaves]
             logits = self._logits(self._cut.tail(leaves[0], *rest, *leaves[1:]))
+        if note is not None:
+            note(logits.detach())
         for found in gradients_of_several(leaves, logits, tasks):
             own, *means = (None if each is None else self.spatial(each).mean((2, 3)) for each in found)
             total = torch.zeros_like(first[:, 0]) if own is None else own
@@ -173,6 +186,7 @@ class Once:
         self._network, self._images = network, images
         self._values: tuple | None = None
         self._known: Tensor | None = None
+        self._headed: Tensor | None = None  # logits of the features
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
@@ -188,10 +202,13 @@ class Once:
         return self._values
 
     def gradients(self, images: Tensor, tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
-        return self._network.gradients_of(self.features(images), tasks)
+        return self._network.gradients_of(self.features(images), tasks, self._note(images))
 
     def mean_gradients(self, images: Tensor, tasks: Sequence[int]) -> tuple[Tensor, Iterator[Tensor]]:
-        return self._network.mean_gradients_of(self.features(images), tasks)
+        return self._network.mean_gradients_of(self.features(images), tasks, self._note(images))
+
+    def _note(self, images: Tensor) -> Callable[[Tensor], None] | None:
+        return functools.partial(setattr, self, "_headed") if images is self._images else None
 
     def graph(self, images: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         leaf, logits = self._network.graph(images, run)
@@ -208,6 +225,8 @@ class Once:
         """Logits [N, T] of the batch, without a graph."""
         if self._known is not None:
             return self._known
+        if self._headed is not None:
+            return self._headed
         with plainly(), torch.no_grad():
             return self.head(self.features(self._images))
 
