@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import html
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from chextools.errors import InputError
 from chextools.plumbing import files, jsontext
-from chextools.viewing import pdf, png, svg
+from chextools.viewing import png
 from chextools.viewing.colours import THEMES
 from chextools.viewing.sketch import Sketch
 from chextools.viewing.text import legible
@@ -64,8 +63,12 @@ class Target:
         theme = THEMES[self.theme]
         with files.atomic(path, self.force or self.resume, clean=False) as stream:
             if self.format == "svg":
+                from chextools.viewing import svg
+
                 stream.write(svg.text_of(picture, theme, f"{_STAMP} {told}").encode("ascii", "xmlcharrefreplace"))
             elif self.format == "pdf":
+                from chextools.viewing import pdf, svg
+
                 stream.write(pdf.bytes_of(svg.text_of(picture, theme), f"{_STAMP} {told}"))
             else:
                 stamp = PngImagePlugin.PngInfo()
@@ -77,6 +80,8 @@ def _stamp_of(path: Path) -> dict:
     """What one of our pictures says it was made from; empty for any other file."""
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError):
         if path.suffix == ".svg":
+            import html
+
             with open(path, encoding="ascii") as stream:
                 _, line = stream.readline(), stream.readline()
             stamp = json.loads(html.unescape(line.removeprefix(f"<metadata>{_STAMP} ").removesuffix("</metadata>\n")))
