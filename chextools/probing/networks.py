@@ -24,13 +24,14 @@ from chextools.saliency.settings import MethodSettings
 from chextools.xrays.squares import Square
 
 BATCH = {"cpu": 16, "cuda": 128, "mps": 32}  # altered images at once, by kind of device
+FULL_BATCHES = 8  # that what is scored together fills at least, so that a last one that is not full costs little
 
 
 class Networks:
     """The networks of an ensemble, and the method that made the heatmaps.
 
     method: None where heatmaps need not be made anew. batch_size: None for what suits the device. A last batch is
-    filled up with copies, so that an image's numbers do not depend, to the bit, on which others stand beside it.
+    filled up with copies, so that an image's numbers do not depend, to the bit, on which others stand after it.
     """
 
     def __init__(self, ensemble: Ensemble, method: MethodSettings | None = None, batch_size: int | None = None):
@@ -41,7 +42,18 @@ class Networks:
         self.lock = threading.Lock()
 
     def scores(self, plans: Sequence[tuple[Subject, Plan]], score: str) -> list[np.ndarray]:
-        """The scores of each plan's images, float64 [count, K]: all plans' images in turn, cut into full batches."""
+        """The scores of each plan's images, float64 [count, K], in full batches.
+
+        A plan that fills `FULL_BATCHES` has its own, and numbers that are to the bit those it has alone. Smaller ones
+        share batches: where an image stands in one may round its numbers otherwise.
+        """
+        many = [plan.count >= FULL_BATCHES * self.batch_size for _, plan in plans]
+        shared = [pair for pair, alone in zip(plans, many) if not alone]
+        together = iter(self._scores_together(shared, score) if shared else ())
+        return [self._scores_together([p], score)[0] if alone else next(together) for p, alone in zip(plans, many)]
+
+    def _scores_together(self, plans: Sequence[tuple[Subject, Plan]], score: str) -> list[np.ndarray]:
+        """All plans' images in turn, cut into full batches."""
         ends = np.cumsum([plan.count for _, plan in plans])
         starts = ends - [plan.count for _, plan in plans]
         known: dict[tuple, Tensor] = {}

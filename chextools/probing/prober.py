@@ -12,7 +12,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.heatmaps.reading import heatmaps_of
-from chextools.probing.networks import Networks
+from chextools.probing.networks import FULL_BATCHES, Networks
 from chextools.probing.probes import PROBES, ProbeSettings
 from chextools.probing.subject import Subject
 from chextools.records import records
@@ -21,7 +21,6 @@ from chextools.xrays import images
 
 log = logging.getLogger(__name__)
 
-FULL_BATCHES = 8  # that a group of images fills at least, so that a last one that is not full costs little
 LARGEST_GROUP = 64
 REMADE_GROUP = 8  # images for which a network with other weights is made
 UNDEFINED_FLAT = "the heatmap is flat"
