@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +107,17 @@ class Result:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def _messages_as_before() -> Iterator[None]:
+    """A command that ran in this process has set up its messages for good: the next test finds them as they were."""
+    log, show = logging.getLogger("chextools"), warnings.showwarning
+    before = log.handlers, log.propagate, log.level
+    yield
+    log.handlers, log.propagate = before[:2]
+    log.setLevel(before[2])
+    warnings.showwarning = show
 
 
 @pytest.fixture
