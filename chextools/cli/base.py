@@ -121,9 +121,9 @@ def run(command: Command) -> NoReturn:
 
 def _leave_threads(code: int) -> None:
     """End at once where threads would not let the interpreter end in order: one that still waits for stdin would keep
-    it, those of connections with other processes, after an error, can abort it.
+    it, those of connections with other processes can abort it, even when these are closed.
     """
-    waiting = connected = False
+    waiting = met = False
     if "chextools.models.inference" in sys.modules:
         import threading
 
@@ -131,12 +131,13 @@ def _leave_threads(code: int) -> None:
 
         waiting = any(thread.name == READER for thread in threading.enumerate())
     if "chextools.training.ranks" in sys.modules:
-        from chextools.training.ranks import is_connected
+        from chextools.training.ranks import has_met
 
-        connected = is_connected()
-    if waiting or connected:
-        with contextlib.suppress(OSError, AttributeError, ValueError):
-            sys.stderr.flush()
+        met = has_met()
+    if waiting or met:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, AttributeError, ValueError):
+                stream.flush()
         os._exit(code)
 
 

@@ -72,6 +72,8 @@ class Ranks:
     def _meet(self, backend: str, error: str | None, patience: datetime.timedelta) -> None:
         from torch import distributed
 
+        global _met
+        _met = True
         distributed.init_process_group(
             backend, init_method=self.meeting, rank=self.rank, world_size=self.count, timeout=patience
         )
@@ -110,6 +112,12 @@ class Ranks:
 
 
 ALONE = Ranks()
+_met = False
+
+
+def has_met() -> bool:
+    """Whether this process has ever begun to connect with others: threads of that may be there to its end."""
+    return _met
 
 
 def is_connected() -> bool:
