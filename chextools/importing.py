@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,16 @@ class _Proof:
     maps: list[int] | None = None
 
 
-def import_network(settings: ImportSettings, output: str | os.PathLike, force: bool = False) -> dict[str, Any]:
+def import_network(
+    settings: ImportSettings,
+    output: str | os.PathLike,
+    force: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Write the checkpoint to `output`, and give a row that says what it is and proves that it is the same network.
 
-    Raises InputError, in one line, for what cannot be imported; then nothing is written.
+    on_step: told what begins, in a few words. Raises InputError, in one line, for what cannot be imported; then nothing
+    is written.
     """
     from chextools.models.extras import check_source
 
@@ -99,13 +105,15 @@ def import_network(settings: ImportSettings, output: str | os.PathLike, force: b
     if settings.example is not None and not os.path.isfile(settings.example):
         raise InputError(f"{settings.example}: No such file or directory")
     check_source(settings.source, settings.arch)
+    on_step(f"reading {settings.source}")
 
     from chextools.models import checkpoints
     from chextools.models.sources import open_source
 
     outputs = None if names is None else len(names) * HEADS[settings.head]
     source = open_source(settings.source, settings.arch, outputs, settings.channels, settings.size, settings.download)
-    checkpoint, removed, proof = _imported(settings, source, names)
+    checkpoint, removed, proof = _imported(settings, source, names, on_step)
+    on_step(f"writing {os.fspath(output)}")
     digest = checkpoints.save(output, checkpoint, force)
     row = _row(settings, checkpoint, removed, proof) | {"checkpoint": os.fspath(output), "sha256": digest}
     if settings.example is not None:
@@ -149,7 +157,7 @@ def _checked(names: list[str], where: str) -> list[str]:
 
 
 def _imported(
-    settings: ImportSettings, source: Source, names: list[str] | None
+    settings: ImportSettings, source: Source, names: list[str] | None, on_step: Callable[[str], None]
 ) -> tuple[Checkpoint, str | None, _Proof]:
     """The checkpoint, what was taken off its end, and the proof."""
     import torch
@@ -160,6 +168,7 @@ def _imported(
     from chextools.models.layers import find_layer
 
     size, mean, std = _input(settings, source)
+    on_step("tracing the network")
     graph, tensors = _traced(source, len(mean), size)
     graph, removed = without_activation(graph)
     if removed in ("softmax", "log_softmax") and settings.head == "sigmoid":
@@ -202,7 +211,9 @@ def _imported(
         source={"source": settings.source, **source.about},
     )
     original = source.module if source.module is not None else source.program.module()
+    on_step("comparing it with the original")
     proof = _proof(settings.source, original, checkpoint, removed, size)
+    on_step("trying the methods of chex-cam")
     _note_methods(proof, checkpoint)
     return checkpoint, removed, proof
 

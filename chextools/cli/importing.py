@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options, types
+from chextools.cli.progress import steps
 
 EXAMPLE = """
 chex-import model.pth --arch densenet121 --tasks NIH14 -o chexnet.pt
@@ -95,7 +96,9 @@ def command(source, output, force, channels, **given):
 
     settings = importing.ImportSettings(source=source, channels=int(channels) if channels else None, **given)
     with base.output(None) as write:
-        write(jsontext.dumps(importing.import_network(settings, output, force)) + "\n")
+        with steps() as step:
+            row = importing.import_network(settings, output, force, step)
+        write(jsontext.dumps(row) + "\n")
 
 
 def main() -> None:

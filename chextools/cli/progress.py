@@ -21,7 +21,7 @@ _ASKED_EVERY = 1.0
 
 _sources: list[str] = []  # the inputs, whose records tell how much there is to do
 _program = ""
-_bar = None  # the tqdm that is on the screen
+_bar: Any = None  # the tqdm, or the step, that is on the screen
 
 
 def begin(program: str, sources: Sequence[str]) -> None:
@@ -49,6 +49,47 @@ def shown(
         yield from _with_bar(items, unit, total, about)
     else:
         yield from _with_lines(items, unit)
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Show on a terminal which of a few long steps is at hand: each that the function is told takes the last one's
+    place, and the end of the block takes it away."""
+    global _bar
+    import logging
+
+    if sys.stderr is None or not sys.stderr.isatty() or not logging.getLogger(__name__).isEnabledFor(logging.WARNING):
+        yield lambda _: None
+        return
+    _bar = step = _Step()
+    try:
+        yield step.begin
+    finally:
+        step.clear()
+        _bar = None
+
+
+class _Step:
+    """A line on the terminal, as a bar is one."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def begin(self, text: str) -> None:
+        self.clear()
+        self._text = text
+        self.refresh()
+
+    def clear(self) -> None:
+        self._write("\r\x1b[K")
+
+    def refresh(self) -> None:
+        self._write(f"{_program}: {self._text}"[: (_columns() or 80) - 1])
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 @contextlib.contextmanager
@@ -119,10 +160,14 @@ def _shape_of(tqdm: type) -> type:
 def _size() -> dict[str, Any]:
     """What tqdm is told of the terminal: to ask it, but of one that does not know its size, on which it would draw
     nothing, that it has the usual one."""
+    return {"ncols": 80, "nrows": 24} if _columns() == 0 else {"dynamic_ncols": True}
+
+
+def _columns() -> int | None:
+    """How wide the terminal says it is; None where it cannot be asked."""
     with contextlib.suppress(OSError, ValueError):
-        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
-            return {"ncols": 80, "nrows": 24}
-    return {"dynamic_ncols": True}
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    return None
 
 
 def _with_lines(items: Iterable, unit: str) -> Iterator:

@@ -43,6 +43,25 @@ def test_a_bar_says_what_is_done_and_what_else_is_known(terminal):
     assert text.endswith("\r")  # and is gone in the end
 
 
+def test_a_step_stands_until_the_next_and_goes_at_the_end(terminal):
+    with progress.steps() as step:
+        step("reading")
+        step("x" * 200)
+        with progress.hidden():
+            terminal.write("said\n")
+    drawn = terminal.getvalue().replace("\r", "").split("\x1b[K")
+    long = "chex-x: " + "x" * 71
+    assert drawn == ["", "chex-x: reading", long, "said\n" + long, ""]  # one column is left, lest the line wraps
+
+
+def test_no_terminal_gets_no_steps(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=screen))
+    with progress.steps() as step:
+        step("reading")
+    assert screen.getvalue() == ""
+
+
 def test_a_terminal_without_a_width_has_a_bar_as_well():
     """As script(1) and some containers make them: 0 columns, on which tqdm draws nothing by itself."""
     import pty
