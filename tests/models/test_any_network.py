@@ -87,7 +87,7 @@ NETWORKS = {
 }
 # Layers whose output is the network's own feature maps, so that a hook sees what Grad-CAM is about; of the others
 # functions come after them.
-HOOKED = ("xrv-resnet", "inception_v4", "convnext", "efficientnet", "swin")
+HOOKED = ("xrv-resnet", "inception_v4", "convnext", "efficientnet", "swin", "vit", "transformers-vit")
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -117,6 +117,11 @@ def test_the_last_feature_maps_are_found(case):
     assert made.default_layer is not None
 
 
+def of_tokens(values: torch.Tensor) -> torch.Tensor:
+    """[N, 1 + 4 x 4, C], the class token first, as [N, C, 4, 4]."""
+    return values[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+
+
 def test_grad_cam_of_all_tasks_is_pytorch_grad_cams(case):
     name, original, layer, made, images = case
     if name not in HOOKED:
@@ -124,8 +129,7 @@ def test_grad_cam_of_all_tasks_is_pytorch_grad_cams(case):
     library = pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    channels_last = name == "swin"
-    reshape = (lambda x: x.permute(0, 3, 1, 2)) if channels_last else None
+    reshape = {"swin": lambda x: x.permute(0, 3, 1, 2), "vit": of_tokens, "transformers-vit": of_tokens}.get(name)
     cam = library.GradCAM(original, [original.get_submodule(layer)], reshape_transform=reshape)
     found = gradcam(Network(made), images, range(OUTPUTS))
     for task in range(OUTPUTS):
@@ -134,8 +138,26 @@ def test_grad_cam_of_all_tasks_is_pytorch_grad_cams(case):
         store = cam.activations_and_grads
         values, gradients = store.activations[0], store.gradients[0]
         wanted = (gradients.mean((2, 3), keepdim=True) * values).sum(1).relu()
-        torch.testing.assert_close(found[:, task], wanted, rtol=1e-4, atol=float(1e-5 * wanted.abs().max() + 1e-12))
+        torch.testing.assert_close(found[:, task], wanted, rtol=0, atol=float(1e-5 * wanted.abs().max() + 1e-12))
     cam.activations_and_grads.release()
+
+
+@pytest.mark.parametrize("case", ["vit", "transformers-vit"], indirect=True)
+def test_of_the_last_block_what_the_class_token_needs_is_computed(case):
+    """Its keys and values, of all tokens, are where the gradient is averaged; one query goes into its attention."""
+    _, _, _, made, images = case
+    cut = Network(made)._cut
+    queries = []
+
+    class Run(torch.fx.Interpreter):
+        def call_function(self, target, args, kwargs):
+            if target is torch.ops.aten.scaled_dot_product_attention.default:
+                queries.append(args[0].shape[-2])
+            return super().call_function(target, args, kwargs)
+
+    values = cut.features(images)
+    Run(cut.tail).run(*values, *(entry(values[0]) for entry in cut.entries))
+    assert cut.entries and queries == [1]
 
 
 def test_occlusion_and_integrated_gradients_are_captums(case):
