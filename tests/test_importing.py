@@ -252,4 +252,5 @@ def test_a_network_that_draws_at_random_is_not_what_was_imported(net):
             importing.ImportSettings(source="it", tasks="A,B,C", size=32, channels=1, value_range=(-1, 1)),
             Source("it", Drifting().eval(), channels=1),
             ["A", "B", "C"],
+            print,
         )
