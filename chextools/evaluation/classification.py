@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.evaluation.rows import drawn, groups_of, interval_row
+from chextools.evaluation.rows import drawn, groups_of
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.evaluation.shortcuts import Shortcut, rows_of
 from chextools.inputs import image_lists
@@ -22,6 +22,7 @@ from chextools.records.records import Failure, Located, few
 from chextools.records.tally import unseen
 from chextools.results import thresholds
 from chextools.results.results import AVERAGE, Evaluation, Table
+from chextools.results.rows import interval_row
 from chextools.tasks import blank_means, choose
 
 log = logging.getLogger(__name__)

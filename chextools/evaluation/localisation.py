@@ -11,7 +11,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.gathered import Gathered
 from chextools.evaluation.looking import HAS_LOOK, PIXELS, Looked, looked_at, places_of
-from chextools.evaluation.rows import drawn, groups_of, interval_row, over_tasks
+from chextools.evaluation.rows import drawn, groups_of, over_tasks
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth
 from chextools.metrics import bootstrap, overlap
@@ -20,6 +20,7 @@ from chextools.records.ids import near_miss
 from chextools.records.records import few
 from chextools.records.tally import unseen
 from chextools.results.results import AVERAGE, Evaluation, Table
+from chextools.results.rows import interval_row
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.evaluation.rows import drawn, groups_of, interval_row
+from chextools.evaluation.rows import drawn, groups_of
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.drawn import drawing_of
 from chextools.inputs.truth import Truth
@@ -24,6 +24,7 @@ from chextools.metrics import agreement, bootstrap, overlap
 from chextools.records import records
 from chextools.records.records import Failure, Located, few
 from chextools.results.results import AVERAGE, Evaluation, Table
+from chextools.results.rows import interval_row
 
 log = logging.getLogger(__name__)
 

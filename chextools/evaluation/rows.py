@@ -1,4 +1,4 @@
-"""The rows of chex-eval: one per metric and task, with the interval of its replicates."""
+"""What the rows of all metrics of chex-eval have in common."""
 
 from __future__ import annotations
 
@@ -8,21 +8,6 @@ import numpy as np
 
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.metrics import bootstrap
-
-
-def interval_row(metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int) -> dict:
-    """The start of a row, of one column of replicates."""
-    lower, upper, count = bootstrap.interval(replicates)
-    return {
-        "metric": metric,
-        "task": task,
-        "mean": float(mean),
-        "lower": lower,
-        "upper": upper,
-        "n": int(n),
-        "replicates": count,
-        "failed": int(failed),
-    }
 
 
 def drawn(settings: EvaluationSettings) -> dict[str, object]:

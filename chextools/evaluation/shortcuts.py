@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.evaluation.rows import interval_row
 from chextools.metrics import bootstrap, scores
 from chextools.metrics.similarity import spearman
 from chextools.records.records import few
 from chextools.results.results import AVERAGE
+from chextools.results.rows import interval_row
 
 log = logging.getLogger(__name__)
 

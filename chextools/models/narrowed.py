@@ -31,18 +31,10 @@ class Part:
 Shape = tuple[int, ...]
 Wanted = dict[fx.Node, "Part | None"]  # of an operator's inputs; None for all of it
 
-_ELEMENTWISE: tuple[type[nn.Module], ...] = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.GELU,
-    nn.Softplus,
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.SiLU, nn.Mish, nn.GELU, nn.Softplus),
+    *(nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Hardtanh, nn.Tanh),
 )
-_ELEMENTWISE += (nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Hardtanh, nn.Tanh)
 _FUNCTIONS = frozenset("add sub mul div truediv neg abs exp sqrt rsqrt tanh sigmoid pow square to".split())
 
 
@@ -121,7 +113,7 @@ class _Narrowing:
         if module is not None:
             last = 1 if isinstance(module, nn.Linear) else 0
             last = len(module.normalized_shape) if isinstance(module, nn.LayerNorm) else last
-            usable = isinstance(module, (nn.Linear, nn.LayerNorm, *_ELEMENTWISE)) and part.axis < len(shape) - last
+            usable = isinstance(module, (nn.Linear, nn.LayerNorm, *ACTIVATIONS)) and part.axis < len(shape) - last
             return {node.all_input_nodes[0]: part} if usable else None
         name, first = _name(node), node.args[0] if node.args else None
         if name in _FUNCTIONS or (name == "slice" and self._whole(node)):

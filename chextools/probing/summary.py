@@ -14,6 +14,7 @@ from chextools.metrics import bootstrap
 from chextools.probing.probes import PROBES, ProbeSettings
 from chextools.records import records
 from chextools.results.results import AVERAGE
+from chextools.results.rows import interval_row
 
 
 @dataclass
@@ -64,8 +65,8 @@ class Summary:
             means, observed, n = bootstrap.nanmean(drawn), bootstrap.nanmean(table), (~np.isnan(table)).sum(axis=0)
             failed = [skipped + self.failed.get(task, 0) for task in self.tasks]
             for k in sorted(range(len(self.tasks)), key=self.tasks.__getitem__):
-                row = _row(name, self.tasks[k], means[k], drawn[:, k], n[k], failed[k], observed[k])
-                row |= {what: float(values[k]) for what, values in beside.items()}
+                row = interval_row(name, self.tasks[k], means[k], drawn[:, k], n[k], failed[k])
+                row |= {"observed": float(observed[k])} | {what: float(values[k]) for what, values in beside.items()}
                 if PROBES[name].chance is not None:
                     row["chance"] = PROBES[name].chance
                 if not n[k]:
@@ -73,27 +74,9 @@ class Summary:
                 found.append(row | tail)
             over = bootstrap.nanmean(drawn, axis=1)
             mean, seen = (float(bootstrap.nanmean(values)) for values in (means, observed))
-            row = _row(name, AVERAGE, mean, over, int(n.sum()), max(failed), seen)
+            row = interval_row(name, AVERAGE, mean, over, n.sum(), max(failed)) | {"observed": seen}
             row |= {what: float(bootstrap.nanmean(values)) for what, values in beside.items()}
             if PROBES[name].chance is not None:
                 row["chance"] = PROBES[name].chance
             found.append(row | tail)
         return found
-
-
-def _row(
-    name: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int, observed: float
-) -> dict[str, Any]:
-    """The start of a row, of one column of replicates."""
-    lower, upper, count = bootstrap.interval(replicates)
-    return {
-        "metric": name,
-        "task": task,
-        "mean": float(mean),
-        "lower": lower,
-        "upper": upper,
-        "n": int(n),
-        "replicates": count,
-        "failed": int(failed),
-        "observed": float(observed),
-    }

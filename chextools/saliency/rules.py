@@ -16,6 +16,7 @@ from torch.nn.modules import batchnorm
 
 from chextools.errors import InputError
 from chextools.models.folded import Bound
+from chextools.models.narrowed import ACTIVATIONS
 from chextools.models.operators import called
 
 # What a node does: LAYER to MOVE are linear but for a bias, and so are those of which one side alone depends on the
@@ -32,23 +33,7 @@ _MODULES: dict[str, tuple[type, ...]] = {
     LAYER_NORM: (nn.LayerNorm,),
     GROUP_NORM: (nn.GroupNorm,),
     SOFTMAX: (nn.Softmax,),
-    ACTIVATION: (
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.ELU,
-        nn.SELU,
-        nn.SiLU,
-        nn.Mish,
-        nn.GELU,
-        nn.Softplus,
-        nn.Hardswish,
-        nn.Sigmoid,
-        nn.Hardsigmoid,
-        nn.Hardtanh,
-        nn.Tanh,
-        Bound,
-    ),
+    ACTIVATION: (*ACTIVATIONS, Bound),
     MOVE: (nn.Flatten, nn.Identity),
 }
 _MOVES = frozenset(

@@ -1,0 +1,22 @@
+"""What the rows of results begin with, whatever was measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chextools.metrics import bootstrap
+
+
+def interval_row(metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int) -> dict:
+    """The start of a row: the mean, with its 95% interval from a column of replicates; n and failed count CXRs."""
+    lower, upper, count = bootstrap.interval(replicates)
+    return {
+        "metric": metric,
+        "task": task,
+        "mean": float(mean),
+        "lower": lower,
+        "upper": upper,
+        "n": int(n),
+        "replicates": count,
+        "failed": int(failed),
+    }
