@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 
@@ -23,20 +24,24 @@ def test_from_a_model_and_a_folder_to_a_page(cli, tmp_path, path):
     given += ["FIT=xrays/train.csv", "FITTED=exposure", "SHORTCUTS=view"]
     few = ["METHODS=gradcam", "FOLLOWS=deletion", "LOOKS=iou hit energy border"]
 
-    def made() -> str:
-        command = [need_tool("make"), "-f", "audit.mk", *given, *few]
+    def made(*options: str) -> str:
+        command = [need_tool("make"), "-f", "audit.mk", *given, *few, *options]
         environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    assert "chex-probe" in made("-n") and "chex-probe" not in made("-n", "FOLLOWS=")
     table = made()
     assert "gradcam" in table and "human" in table and "random" in table
     page = (tmp_path / "audit/page.html").read_text()
     assert "energy" in page.lower() and "deletion" in page.lower()
     assert "Can the AUROC be trusted?" in page and "exposure" in page and "in the border of 10%" in page
     assert list((tmp_path / "audit/pictures/gradcam").iterdir())
+    assert (tmp_path / "audit/table.txt").read_text() in table
+    head, *rows = csv.reader((tmp_path / "audit/table.csv").open())
+    assert {"gradcam lower", "human mean", "random n"} <= set(head) and "deletion" in {row[0] for row in rows}
     assert "is up to date" in made()
     os.utime(truth)
     again = made()
-    assert "chex-eval" in again and "chex-cam" not in again
+    assert "chex-eval" in again and "chex-cam" not in again and "chex-probe" not in again

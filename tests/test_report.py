@@ -66,6 +66,28 @@ def test_rows_by_task_have_a_column_per_run(cli, small):
     assert next(row for row in rest if row[:2] == ["iou", "Edema"])[2:5] == ["0.432", "0.226", "0.625"]
 
 
+def test_rows_by_metric_are_of_every_metric_with_what_stands_beside(cli, tmp_path):
+    """A table has chance and the CXRs once, as a range where runs differ; the other forms have each run's own."""
+    start = {"task": "Edema", "mean": 0.5, "lower": 0.4, "upper": 0.6}
+    for name, count in (("gradcam", 20), ("ig", 18)):
+        made = [start | {"metric": "deletion", "n": count, "chance": 0.7, "floor": 0.01 * count}]
+        made += [start | {"metric": metric, "n": 9, "chance": 0.1} for metric in ("energy", "hit")]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in made))
+    command = ["chex-report", tmp_path / "gradcam.jsonl", tmp_path / "ig.jsonl", "--by", "metric"]
+    rows = lines(cli(*command).out)
+    assert [row["metric"] for row in rows if row["task"] == "Edema"] == ["hit", "energy", "deletion"]
+    deletion = next(row for row in rows if row["metric"] == "deletion")["runs"]
+    assert deletion["ig"] == {"mean": 0.5, "lower": 0.4, "upper": 0.6, "n": 18, "chance": 0.7, "floor": 0.18}
+    head, *rest = csv.reader(cli(*command, "--format", "csv").out.splitlines())
+    of_hit = dict(zip(head, next(row for row in rest if row[:2] == ["hit", "Edema"])))
+    assert (of_hit["ig n"], of_hit["ig chance"], of_hit["ig floor"]) == ("9", "0.1", "")
+    table = cli(*command, "--format", "table").out.splitlines()
+    line = next(line for line in table if line.startswith("deletion  Edema"))
+    assert " ".join(line.split()) == (
+        "deletion Edema 18 to 20 0.700 0.180 to 0.200 0.500 [0.400, 0.600] 0.500 [0.400, 0.600]"
+    )
+
+
 def test_a_run_called_task(cli, small, tmp_path):
     options = [small / "expected/seg_otsu.json", "--truth", small / "expected/gt.json", "--metric", "iou"]
     (tmp_path / "task.jsonl").write_text(cli("chex-eval", *options).out)

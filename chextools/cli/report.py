@@ -55,10 +55,11 @@ def _page(_context: click.Context, _parameter: click.Parameter, path: str | None
 @click.option("--title", metavar="TEXT", help="The page's heading. [default: the runs, or Leaderboard]")
 @click.option(
     "--by",
-    type=click.Choice(["run", "task"]),
+    type=click.Choice(["run", "task", "metric"]),
     default="run",
     show_default=True,
-    help="What a row on stdout is of: a run, or IoU, hit rate or AUROC of a task, a column for each run.",
+    help="What a row on stdout is of: a run; IoU, hit rate or AUROC of a task, with a column for each run; or every "
+    "metric of a task, with its CXRs, chance and floor besides.",
 )
 @options.output_format(ROWS, "The rows on stdout: JSON Lines, CSV, or a table to look at.")
 @options.force()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from chextools.metrics.catalogue import CLASSIFICATION, LOCALISATION, PROBED
 from chextools.reporting import figures, ranking
 from chextools.reporting.figures import Series
 from chextools.reporting.page import Column, Figure, Name, Section, Table
 from chextools.reporting.parts import MAIN, NAMES, ROLE_WORDS, count, listed, within
+from chextools.reporting.rows import BESIDE
 from chextools.reporting.runs import Run
 from chextools.results import tables
 from chextools.results.results import AVERAGE
@@ -71,10 +73,10 @@ def rows(runs: Sequence[Run]) -> list[dict]:
     return found
 
 
-def rows_by_task(runs: Sequence[Run]) -> list[dict]:
+def rows_by_task(runs: Sequence[Run], metrics: Sequence[str] = MAIN) -> list[dict]:
     """One row per metric and task, then the average: under "runs" each run's mean, lower and upper, by its name."""
     found = []
-    for metric in MAIN:
+    for metric in metrics:
         tasks = {task for run in runs for task in run.tasks(metric)}
         for task in [*study_order(tasks), AVERAGE] if tasks else []:
             intervals = {run.name: run.interval(metric, task) for run in runs}
@@ -88,21 +90,37 @@ def rows_by_task(runs: Sequence[Run]) -> list[dict]:
     return found
 
 
+def rows_by_metric(runs: Sequence[Run]) -> list[dict]:
+    """As `rows_by_task`, of every metric that a run has; beside a run's mean its CXRs ("n"), chance and floor."""
+    had = {metric for run in runs for metric in run.by_metric}
+    known = [*MAIN, *LOCALISATION, *CLASSIFICATION, *PROBED]
+    found = rows_by_task(runs, sorted(had, key=lambda m: (known.index(m) if m in known else len(known), m)))
+    for row in found:
+        for run in runs:
+            of_run = run.row(row["metric"], row["task"])
+            row["runs"][run.name] |= {key: of_run.get(key) for key in ("n", *BESIDE)}
+    return found
+
+
 def text(runs: Sequence[Run], by: str, output_format: str) -> str:
-    """The rows by "run" or by "task", in one of `words.ROWS`."""
+    """The rows by "run", by "task" or by "metric", in one of `words.ROWS`."""
     if by == "run":
         return tables.write(rows(runs), output_format, _COLUMNS)
-    found = rows_by_task(runs)
+    found = rows_by_metric(runs) if by == "metric" else rows_by_task(runs)
     if output_format == "jsonl":
         return tables.write(found, output_format)
     flat = []
     for row in found:
         line = {"metric": row["metric"], "task": row["task"]}
+        if by == "metric" and output_format == "table":
+            line |= {key: _range([one[key] for one in row["runs"].values()]) for key in ("n", *BESIDE)}
         for name, one in row["runs"].items():
             if output_format == "csv":
                 line |= {f"{name} {key}": value for key, value in one.items()}
             else:
-                line |= {f"{name} ": _spelled(**one)}  # the space keeps a run's name from being a column of ours
+                line |= {
+                    f"{name} ": _spelled(one["mean"], one["lower"], one["upper"])
+                }  # the space keeps a run's name from being a column of ours
         flat.append(line)
     return tables.write(flat, output_format, list(flat[0]) if flat else [])
 
@@ -111,6 +129,15 @@ def _spelled(mean: float | None, lower: float | None, upper: float | None) -> st
     if mean is None or lower is None or upper is None:
         return None if mean is None else f"{mean:.3f}"
     return f"{mean:.3f} [{lower:.3f}, {upper:.3f}]"
+
+
+def _range(values: Sequence[float | None]) -> str | None:
+    """From the least to the most of several runs' values in a cell; one number where these are written alike."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    least, most = (f"{end:.3f}" if isinstance(end, float) else str(end) for end in (min(known), max(known)))
+    return least if least == most else f"{least} to {most}"
 
 
 def leaders(metric: str, board: Sequence[tuple[Run, dict[str, ranking.Place]]]) -> str:
