@@ -308,6 +308,76 @@ def test_hits_that_always_agree_prove_no_equivalence(world):
     assert row["difference_lower"] < -0.1 and row["difference_upper"] > 0.1 and row["p_equivalent"] > 0.05
 
 
+def test_cxrs_that_all_differ_alike_have_no_spread(world):
+    """A margin that is the difference itself is not ruled out, whatever rounding says; a lesser one is by 2^-n."""
+    pred, ref = (of(**{f"i{k}": value for k in range(8)}) for value in (0.2, 0.3))
+    row = by_task(world(pred, ref, "--margin", 0.1).out)["A"]
+    assert row["difference_lower"] == row["difference_upper"] == pytest.approx(-0.1)
+    assert (row["p"], row["p_noninferior"], row["p_equivalent"]) == (2**-7, 1, 1)
+    row = by_task(world(pred, ref, "--margin", 0.2).out)["A"]
+    assert (row["p_noninferior"], row["p_equivalent"]) == (2**-8, 2**-8)
+
+
+def test_few_cxrs_that_agree_prove_no_equivalence(world):
+    """Both IoU are 0 on two CXRs: nothing tells that they are so on others. A third task keeps it from being hits."""
+    sides = {k: {"A": 0, "B": v} for k, v in (("a", 0.1), ("b", 0.2), ("c", 0.4))}
+    row = by_task(world(sides, sides, "--margin", 0.1).out)["A"]
+    assert (row["difference"], row["p"], row["p_equivalent"]) == (0, 1, 1 / 8)
+    assert row["difference_lower"] is row["difference_upper"] is row["lower"] is None
+    row = by_task(world(sides, sides).out)["B"]
+    assert row["pct_decrease"] == 0 and row["lower"] is None
+    assert row["reason"] == "3 CXRs that all differ alike: no interval"
+
+
+def test_no_interval_holds_what_cannot_be(world):
+    """Of hits no difference is above 1, and no percentage of 0 has bounds."""
+    hit, missed = ({f"i{k}": {"A": value} for k in range(8)} for value in (1, 0))
+    row = by_task(world(hit, missed).out)["A"]
+    assert (row["difference_upper"], row["pct_decrease"], row["lower"], row["upper"]) == (1, None, None, None)
+    row = by_task(world(missed, hit).out)["A"]
+    assert (row["difference_lower"], row["pct_decrease"], row["lower"], row["upper"]) == (-1, 100, None, None)
+    assert row["reason"] == "the mean of PRED is 0: no interval of the percentage"
+
+
+def test_a_negative_reference_has_no_percentage(cli, tmp_path):
+    """Of -0.2, 0.1 is no decrease by 150%."""
+    for name, values in (("p", (0.1, 0.2, -0.1)), ("r", (-0.2, -0.1, -0.3)), ("s", (0.2, 0.4, 0.1))):
+        lines = (json.dumps({"id": f"i{k}", "road": {"A": value}}) + "\n" for k, value in enumerate(values))
+        (tmp_path / name).write_text("".join(lines))
+    row = by_task(cli("chex-compare", tmp_path / "p", tmp_path / "r").out)["A"]
+    assert (row["pct_decrease"], row["lower"], row["upper"]) == (None, None, None) and row["difference"] > 0.2
+    assert row["reason"] == "the mean of REF is negative: no percentage of it"
+    row = by_task(cli("chex-compare", tmp_path / "r", tmp_path / "s").out)["A"]
+    assert row["pct_decrease"] > 100 and row["reason"].startswith("the mean of PRED is negative")
+
+
+@pytest.mark.parametrize("margin", ["nan", "inf", "0", "-1"])
+def test_a_margin_is_a_number(world, margin):
+    result = world(of(a=0.1), of(a=0.2), "--margin", margin)
+    assert result.code == 2 and "'--margin'" in result.err
+
+
+def test_patients_of_either_side(cli, tmp_path):
+    """What one side knows of patients serves both; where neither does, or they differ, it is said."""
+    values = (0.1, 0.2, 0.3, 0.5)
+
+    def call(pred: tuple, ref: tuple):
+        for name, shift, patients in (("p", 0.0, pred), ("r", 0.1, ref)):
+            with (tmp_path / name).open("w") as stream:
+                for k, value in enumerate(values):
+                    record = {"id": f"i{k}", "iou": {"A": value + shift * k}}
+                    stream.write(json.dumps(record | ({"patient": patients[k]} if patients else {})) + "\n")
+        result = cli("chex-compare", tmp_path / "p", tmp_path / "r", "--resample", "patient")
+        return by_task(result.out)["A"], result.err
+
+    whose = ("P", "P", "Q", "Q")
+    assert call(whose, ()) == call((), whose) == call(whose, whose)
+    assert call(whose, ())[0]["patients"] == 2 and not call(whose, ())[1]
+    assert "no patient is known, each counts as one of its own: 4 CXRs" in call((), ())[1]
+    row, said = call(whose, ("P", "Q", "Q", "Q"))
+    assert row["patients"] == 2 and "of another patient in REF, PRED's are taken: 1 CXR (i1)" in said
+
+
 def test_any_metric_by_cxr_compares(cli, tmp_path):
     for name, shift in (("p", 0.0), ("r", 0.1)):
         lines = [json.dumps({"id": f"i{k}", "energy": {"Edema": 0.1 * k + shift}}) + "\n" for k in range(6)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chextools.cli import base, options
+from chextools.cli import base, options, types
 from chextools.metrics.catalogue import COMPARED, LIKENESS, STUDY
 from chextools.results.words import ROWS
 
@@ -58,7 +58,7 @@ MEANT_FOR = {"truth": ("auroc",), "uncertain": ("auroc",), "missing": ("auroc",)
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(min=0, min_open=True),
+    type=types.Real(min=0, min_open=True),
     metavar="M",
     help="Test, too, whether PRED is worse than REF by less than M, and whether they differ by less.",
 )

@@ -55,7 +55,7 @@ COLUMNS = (
 @options.sign()
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=types.Real(min=0),
     default=0.0,
     metavar="PIXELS",
     help="Count as a hit what is at most this far from the truth; the literature has 15. [default: 0]",
@@ -68,7 +68,7 @@ COLUMNS = (
 )
 @click.option(
     "--nsd-tolerance",
-    type=click.FloatRange(min=0),
+    type=types.Real(min=0),
     default=2.0,
     show_default=True,
     metavar="DISTANCE",
@@ -82,7 +82,7 @@ COLUMNS = (
 )
 @click.option(
     "--lesion-overlap",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=types.Real(0, 1, max_open=True),
     default=0.1,
     show_default=True,
     metavar="SHARE",
@@ -97,7 +97,7 @@ COLUMNS = (
 )
 @click.option(
     "--border",
-    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    type=types.Real(0, 0.5, min_open=True, max_open=True),
     default=0.1,
     show_default=True,
     metavar="SHARE",

@@ -40,8 +40,8 @@ def choice(
     return click.option(name, type=kind, default=default, show_default=default is not None, metavar=metavar, help=text)
 
 
-POSITIVE, COUNT = click.FloatRange(0, min_open=True), click.IntRange(1)
-SHARE = click.FloatRange(0, 1)
+POSITIVE, COUNT = types.Real(0, min_open=True), click.IntRange(1)
+SHARE = types.Real(0, 1)
 
 
 @base.command("chex-train", EXAMPLE)
@@ -96,24 +96,21 @@ SHARE = click.FloatRange(0, 1)
 )
 @choice("--class-weights", CLASS_WEIGHTS, "Whether a task's positives weigh as much as its negatives.", "none")
 @click.option("--loss", type=types.Own(), help="Your own loss. [default: cross-entropy]")
-@number("--outline-weight", click.FloatRange(0), "Weight of the share of the map outside outlines in the loss.", 1.0)
+@number("--outline-weight", types.Real(0), "Weight of the share of the map outside outlines in the loss.", 1.0)
 @choice("--optimizer", types.OwnOr(OPTIMISERS), "Optimiser, or your own.", "adam")
 @number("--lr", POSITIVE, "Learning rate.", 1e-4)
-@number("--trunk-rate", click.FloatRange(0), "Rate of all before the head as a share of --lr; 0 freezes it.", 1.0)
+@number("--trunk-rate", types.Real(0), "Rate of all before the head as a share of --lr; 0 freezes it.", 1.0)
 @number(
-    "--layer-decay",
-    click.FloatRange(0, 1, min_open=True),
-    "Rate of the first layer as a share of the trunk's last.",
-    1.0,
+    "--layer-decay", types.Real(0, 1, min_open=True), "Rate of the first layer as a share of the trunk's last.", 1.0
 )
-@number("--weight-decay", click.FloatRange(0), "Weight decay. [default: 0.01 for adamw, else 0]")
+@number("--weight-decay", types.Real(0), "Weight decay. [default: 0.01 for adamw, else 0]")
 @choice("--schedule", types.OwnOr(SCHEDULES), "How the rate falls; step: to a tenth after each third.", "cosine")
 @number("--warmup", click.IntRange(0), "Steps in which the rate rises from 0.", 0)
 @number("--batch-size", COUNT, "Images per batch.", 16)
 @choice("--mix-loss", MIX_LOSS, "Whether each label counts the same, or each set as its share of the batch.", "label")
 @number("--accumulate", COUNT, "Batches per step.", 1)
 @number("--clip", POSITIVE, "Greatest norm of the gradient. [default: any]")
-@number("--epochs", click.FloatRange(0, 1e6, min_open=True), "Epochs.", 3.0)
+@number("--epochs", types.Real(0, 1e6, min_open=True), "Epochs.", 3.0)
 @number("--steps", COUNT, "Steps, instead of epochs.")
 @number("--patience", COUNT, "End after N validations without improvement.")
 @number("--checkpoint-every", COUNT, "Steps between validations; one is always last.", 4800)
@@ -129,14 +126,14 @@ SHARE = click.FloatRange(0, 1)
 )
 @number("--ensemble", COUNT, "Checkpoints per task in ensemble.json.", 3)
 @click.option("--augment", type=types.Own(), help="Your own changes of each image, in place of those below.")
-@number("--rotate", click.FloatRange(0, 180), "Rotate images by up to N degrees.", 5.0)
+@number("--rotate", types.Real(0, 180), "Rotate images by up to N degrees.", 5.0)
 @number("--shift", SHARE, "Shift images by up to this share of their side.", 0.03)
-@number("--scale", click.FloatRange(0, 0.9), "Scale images by up to this share.", 0.05)
+@number("--scale", types.Real(0, 0.9), "Scale images by up to this share.", 0.05)
 @number("--brightness", SHARE, "Change brightness by up to this share of the range.", 0.0)
 @number("--contrast", SHARE, "Change contrast by up to this share.", 0.0)
-@number("--crop", click.FloatRange(0.1, 1), "Crop images to N or more of their side, anywhere, and enlarge.", 1.0)
+@number("--crop", types.Real(0.1, 1), "Crop images to N or more of their side, anywhere, and enlarge.", 1.0)
 @number("--exposure", SHARE, "Change gamma, contrast and brightness as if on another scanner, up to N.", 0.0)
-@number("--border", click.FloatRange(0, 0.45), "Paint over the edges of every other image, up to N of the side.", 0.0)
+@number("--border", types.Real(0, 0.45), "Paint over the edges of every other image, up to N of the side.", 0.0)
 @click.option("--flip", is_flag=True, help="Mirror every other image. It puts the heart on the wrong side.")
 @choice("--amp", AMP, "Compute in 16 bits where it is safe; fp16 needs a GPU.")
 @click.option(

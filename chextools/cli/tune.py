@@ -64,7 +64,7 @@ MEANT_FOR = {
 )
 @click.option(
     "--sensitivity",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=types.Real(0, 1, min_open=True),
     metavar="S",
     help="The greatest score threshold that reaches this sensitivity. [default: the one with the best J]",
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 
@@ -15,6 +18,16 @@ class Shard(click.ParamType):
         if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
             self.fail(f"{value!r} is not I/N with 1 <= I <= N.", param, ctx)
         return int(part), int(parts)
+
+
+class Real(click.FloatRange):
+    """A finite number in a range; click takes nan for one in any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class Threshold(click.ParamType):
@@ -59,7 +72,7 @@ class Split(click.ParamType):
             shares = tuple(float(part) for part in str(value).split(","))
         except ValueError:
             shares = ()
-        if len(shares) not in (2, 3) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if len(shares) not in (2, 3) or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-6:
             self.fail(f"{value!r} is not two or three shares that add up to 1, such as 0.8,0.1,0.1.", param, ctx)
         return shares
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from chextools import tasks
 from chextools.comparison.settings import ComparisonSettings
-from chextools.comparison.sides import Results
+from chextools.comparison.sides import Results, patients_of
 from chextools.errors import InputError
 from chextools.metrics import bootstrap, paired
 from chextools.metrics.paired import Clusters, Difference
@@ -59,7 +59,8 @@ def rows_of(
     else:
         both = join(pred.ids, pred.name, ref.ids, ref.name)
         tables = [t[np.searchsorted(side, both)] for side, t in zip((pred.ids, ref.ids), tables)]
-        groups = bootstrap.groups_of([pred.patients[i] for i in both]) if settings.resample == "patient" else None
+        of_patients = settings.resample == "patient"
+        groups = bootstrap.groups_of(patients_of(both, pred.patients, ref.patients)) if of_patients else None
         steps = iter(progress(range(2 * settings.replicates), "replicates"))
         means = [bootstrap.means(t, settings.replicates, settings.seed, groups, steps) for t in tables]
         sides = [Side(m, (~np.isnan(t)).sum(axis=0)) for m, t in zip(means, tables)]
@@ -106,15 +107,17 @@ def _tell(row: dict, found: Difference, settings: ComparisonSettings) -> None:
     row |= difference_columns(found, settings) | {"test": found.test or None}
     if settings.resample == "patient":
         row["patients"] = found.clusters
-    if not np.isneginf(row["pct_decrease"]) and row["ref"]:
+    if row["ref"] > 0:
         row.pop("reason" if "replicates" in row.get("reason", "") else "", None)
+    unit = "CXR" if settings.resample == "cxr" else "patient"
     if found.clusters < 2:
-        unit = "CXR" if settings.resample == "cxr" else "patient"
         count = found.clusters or "no"
-        why = "no task with two CXRs: no interval" if row["task"] == AVERAGE else None
+        why = f"no task with two {unit}s: no interval" if row["task"] == AVERAGE else None
         row.setdefault("reason", why or f"{count} {unit} with a value on both sides: no interval")
+    elif np.isnan(found.interval()[0]):
+        row.setdefault("reason", f"{found.clusters} {unit}s that all differ alike: no interval")
     elif np.isnan(lower) and "reason" not in row:
-        row["reason"] = "the mean of PRED is 0: no interval of the percentage"
+        row["reason"] = f"the mean of PRED is {'0' if row['pred'] == 0 else 'negative'}: no interval of the percentage"
 
 
 def difference_columns(found: Difference, settings: ComparisonSettings) -> dict[str, float | None]:
@@ -201,7 +204,7 @@ def _compared(
     """Percentage decrease (REF - PRED) / REF of the means, and PRED - REF with the bootstrap's p-value.
 
     Both intervals are over replicates. Where the mean of REF is 0 in a replicate, its decrease is minus infinity, or
-    undefined if PRED is 0, too.
+    undefined if PRED is 0, too; and undefined where it is negative, as some probes are.
     """
     decrease = percentage_decrease(pred, ref)
     lower, upper, count = bootstrap.interval(decrease)
@@ -214,16 +217,17 @@ def _compared(
     undefined = [name for name, mean in (("PRED", pred_mean), ("REF", ref_mean)) if np.isnan(mean)]
     if undefined:
         row["reason"] = f"{' and '.join(undefined)} {'are' if len(undefined) > 1 else 'is'} undefined"
-    elif ref_mean == 0:
-        row["reason"] = "the mean of REF is 0: no percentage of it"
+    elif ref_mean <= 0:
+        row["reason"] = f"the mean of REF is {'negative' if ref_mean else '0'}: no percentage of it"
     elif np.isneginf(lower):
         row["reason"] = f"the mean of REF is 0 in {int(np.isneginf(decrease).sum())} replicates: no lower bound"
     return row
 
 
 def percentage_decrease(pred: np.ndarray | float, ref: np.ndarray | float) -> np.ndarray:
-    """100 (REF - PRED) / REF; NaN or minus infinity, without a warning, where REF is 0."""
+    """100 (REF - PRED) / REF; NaN where REF is negative, NaN or minus infinity, without a warning, where it is 0."""
     pred, ref = np.asarray(pred, np.float64), np.asarray(ref, np.float64)
+    ref = np.where(ref < 0, np.nan, ref)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (ref - pred) / ref * 100
 

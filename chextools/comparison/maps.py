@@ -5,6 +5,7 @@ SSIM and Spearman's correlation by CXR and task (Arun et al. 2021).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import repeat
@@ -13,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from chextools.comparison.settings import ComparisonSettings
+from chextools.comparison.sides import patients_of
 from chextools.errors import InputError
 from chextools.heatmaps.heatmaps import Heatmaps
 from chextools.heatmaps.reading import heatmaps_of
@@ -27,7 +29,10 @@ from chextools.records.tally import Tally
 from chextools.results.results import AVERAGE, join
 from chextools.tasks import choose
 
+_SIDES = "patient of pred", "patient of ref"
 SIDE = 224  # pixels at which maps of any resolution are compared
+
+log = logging.getLogger(__name__)
 
 
 def rows_of(
@@ -59,9 +64,12 @@ def rows_of(
     names = choose(settings.tasks, {task for record in found for task in record["alike"]}, "the heatmaps")
     table = np.array([[record["alike"].get(task, np.nan) for task in names] for record in found], float)
     table = table.reshape(len(found), len(names))
-    if not names or np.isnan(table).all():
+    if not names:
         raise InputError(f"{inputs[0]} and {inputs[1]}: no CXR has a heatmap of one task on both sides")
-    return list(_rows(table, names, [record["patient"] for record in found], settings, tally.failed))
+    patients: Sequence[str] = ()
+    if settings.resample == "patient":
+        patients = patients_of([r["id"] for r in found], *({r["id"]: r[side] for r in found} for side in _SIDES))
+    return list(_rows(table, names, patients, settings, tally.failed))
 
 
 def _rows(
@@ -72,16 +80,23 @@ def _rows(
     n = (~np.isnan(table)).sum(axis=0)
     means = bootstrap.nanmean(table)
     columns = [(task, means[k], replicates[:, k], n[k]) for k, task in enumerate(names)]
+    owner = groups[0] if groups else np.arange(len(table))
+    drawable = {task: len(np.unique(owner[~np.isnan(column)])) for task, column in zip(names, table.T)}
+    drawable[AVERAGE] = max(drawable.values())
+    unit = "CXR" if settings.resample == "cxr" else "patient"
     columns.append((AVERAGE, bootstrap.nanmean(means), bootstrap.nanmean(replicates, axis=1), n.sum()))
     for task, mean, drawn, count in columns:
         lower, upper, defined = bootstrap.interval(drawn)
         row = {"metric": settings.metric, "task": task, "mean": float(mean), "lower": lower, "upper": upper}
-        if count < 2:
+        if drawable[task] < 2:
             row |= {"lower": None, "upper": None}
         row |= {"n": int(count), "replicates": defined, "failed": failed, "paired": settings.resample}
-        yield (
-            row | {"seed": settings.seed} | ({} if count else {"reason": "no CXR with a map on both sides that varies"})
-        )
+        reason = "" if drawable[task] > 1 else f"one {unit}: no interval"
+        if not count:
+            reason = "no CXR with a map on both sides that varies"
+        if reason:
+            log.warning("%s: %s", task, reason)
+        yield row | {"seed": settings.seed} | ({"reason": reason} if reason else {})
 
 
 def _alike(pair: tuple[Located, Located], settings: ComparisonSettings) -> Located | Failure:
@@ -96,7 +111,8 @@ def _alike(pair: tuple[Located, Located], settings: ComparisonSettings) -> Locat
         shared = [task for task in wanted if task in {*ref.maps, *ref.failed} and task in {*pred.maps, *pred.failed}]
         failed = {t: side.failed[t] for side in (pred, ref) for t in shared if t in side.failed}
         alike = {t: _likeness(pred, ref, t, settings) for t in shared if t not in failed}
-        return {"patient": records.patient(record), "alike": alike, "failed": failed}
+        whose = dict(zip(_SIDES, map(records.patient, (record, other.record))))
+        return {"id": record["id"]} | whose | {"alike": alike, "failed": failed}
 
     return records.applied(compared, one)
 

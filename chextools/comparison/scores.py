@@ -11,13 +11,15 @@ import numpy as np
 
 from chextools.comparison.differences import difference_columns, shared_tasks, with_tail
 from chextools.comparison.settings import ComparisonSettings
+from chextools.comparison.sides import patients_of
 from chextools.evaluation import classification
 from chextools.evaluation.classification import Scored
 from chextools.inputs.inputs import read_some
 from chextools.metrics import bootstrap
-from chextools.metrics.delong import auroc_components, auroc_error
+from chextools.metrics.delong import auroc_components, auroc_error, auroc_freedom
 from chextools.metrics.paired import Clusters, Difference, holm
 from chextools.metrics.student import upper_tail
+from chextools.records.records import few
 from chextools.records.tally import Tally
 from chextools.results.results import AVERAGE, join
 
@@ -53,8 +55,10 @@ def rows_of(
     scored = [np.array([[row.scores.get(t, np.nan) for t in names] for row in side]) for side in sides]
     labelled = [one if one.labels is not None else other for one, other in zip(*sides)]
     labels = classification.labels_of(labelled, names, settings.uncertain, settings.missing)
-    groups = bootstrap.groups_of([row.patient for row in labelled]) if settings.resample == "patient" else None
-    clusters = Clusters(*groups) if groups else Clusters.of_rows(len(both))
+    _tell_other_labels(sides[0], sides[1], names, ref_name)
+    clusters = Clusters.of_rows(len(both))
+    if settings.resample == "patient":
+        clusters = Clusters(*bootstrap.groups_of(patients_of(both, *({r.id: r.patient for r in s} for s in sides))))
     rows = list(_rows(scored, labels, names, clusters, settings))
     for row, p in zip(rows, holm([row["p"] for row in rows[:-1]])):
         row["p_holm"] = p
@@ -65,6 +69,17 @@ def rows_of(
     return [{"metric": "auroc"} | with_tail(row, tail) for row in rows]
 
 
+def _tell_other_labels(pred: Sequence[Scored], ref: Sequence[Scored], names: Sequence[str], ref_name: str) -> None:
+    """Say how many CXRs REF labels otherwise than PRED, whose labels are those taken."""
+
+    def differ(one: Scored, other: Scored) -> bool:
+        mine, theirs = one.labels or {}, other.labels or {}
+        return any(task in mine and task in theirs and mine[task] != theirs[task] for task in names)
+
+    if others := [one.id for one, other in zip(pred, ref) if differ(one, other)]:
+        log.warning("%s labels otherwise, PRED's labels are taken: %s", ref_name, few(others))
+
+
 def _rows(
     scored: Sequence[np.ndarray],
     labels: np.ndarray,
@@ -73,42 +88,56 @@ def _rows(
     settings: ComparisonSettings,
 ) -> Iterator[dict]:
     usable = ~np.isnan(labels) & ~np.isnan(scored[0]) & ~np.isnan(scored[1])
+    positive = labels == 1
     areas = np.full((2, len(names)), np.nan)
     added = np.full((len(labels), len(names)), np.nan)
     for k, task in enumerate(names):
         rows = usable[:, k]
-        positive = labels[rows, k] == 1
-        parts = [auroc_components(side[rows, k], positive) for side in scored]
+        parts = [auroc_components(side[rows, k], positive[rows, k]) for side in scored]
         areas[:, k] = [area for area, _ in parts]
         added[rows, k] = parts[0][1] - parts[1][1]
-        yield _row(task, areas[:, k], added[:, k], clusters, settings) | {
-            "n": int(rows.sum()),
-            "positives": int(positive.sum()),
-        }
-    defined = ~np.isnan(areas).any(axis=0)
-    means = areas[:, defined].mean(axis=1) if defined.any() else np.full(2, np.nan)
-    together = np.nan_to_num(added[:, defined]).sum(axis=1) / max(int(defined.sum()), 1)
-    together[~usable[:, defined].any(axis=1)] = np.nan
-    row = _row(AVERAGE, means, together, clusters, settings)
-    yield row | {"n": int(usable.sum()), "positives": int((labels[usable] == 1).sum()), "tasks": int(defined.sum())}
+        counts = {"n": int(rows.sum()), "positives": int(positive[rows, k].sum())}
+        yield _row(task, areas[:, k], added[:, [k]], positive[:, [k]], usable[:, [k]], clusters, settings) | counts
+    defined = np.flatnonzero(~np.isnan(areas).any(axis=0))
+    means = areas[:, defined].mean(axis=1) if defined.size else np.full(2, np.nan)
+    row = _row(AVERAGE, means, added[:, defined], positive[:, defined], usable[:, defined], clusters, settings)
+    yield row | {"n": int(usable.sum()), "positives": int((labels[usable] == 1).sum()), "tasks": len(defined)}
 
 
-def _row(task: str, areas: np.ndarray, added: np.ndarray, clusters: Clusters, settings: ComparisonSettings) -> dict:
-    """One difference; where neither area varies, as both are perfect, nothing can be said of its error."""
+def _row(
+    task: str,
+    areas: np.ndarray,
+    added: np.ndarray,
+    positive: np.ndarray,
+    usable: np.ndarray,
+    clusters: Clusters,
+    settings: ComparisonSettings,
+) -> dict:
+    """The difference of the mean over columns, [n, K] each; where no area varies, nothing can be said of its error."""
     nothing = np.nan, np.nan, np.nan
     difference = float(areas[0] - areas[1])
-    error = auroc_error(added, clusters) if not np.isnan(difference) and not np.isnan(added).all() else math.nan
-    count = int((~np.isnan(added)).sum())
-    reason = "one class is missing" if np.isnan(difference) else "one CXR of a class: no interval"
-    if not np.isnan(error):
-        reason = "" if error else "the scores agree on all pairs, or leave no doubt: no interval"
-    p = 1.0 if difference == 0 else _two_sided(difference, error)
-    found = Difference(difference, error or math.nan, math.inf, nothing, count, p)
+    together = np.where(usable.any(axis=1), np.nan_to_num(added).sum(axis=1) / max(added.shape[1], 1), np.nan)
+    freedom = auroc_freedom(np.where(usable, np.nan_to_num(added), np.nan), positive, clusters)
+    error = auroc_error(together, clusters)
+    unit = "CXR" if settings.resample == "cxr" else "patient"
+    reason = ""
+    if np.isnan(difference):
+        reason = "one class is missing" if usable.any() else "no CXR with a label and a score on both sides"
+        if task == AVERAGE:
+            reason = "no task with both classes"
+    elif np.isnan(freedom):
+        reason = f"{'a task with ' * (task == AVERAGE)}one {unit} of a class: no interval"
+    elif error < 1e-12:  # what is left by rounding
+        reason = "the scores agree on all pairs, or leave no doubt: no interval"
+    if reason:
+        error = math.nan
+    p = 1.0 if difference == 0 else _two_sided(difference, error, freedom)
+    found = Difference(difference, error, freedom, nothing, int(usable.sum()), p, most=1.0)
     row = {"task": task, "pred": float(areas[0]), "ref": float(areas[1])} | difference_columns(found, settings)
     if difference == 0:
         row["p"] = 1.0
     return row | ({"reason": reason} if reason else {})
 
 
-def _two_sided(difference: float, error: float) -> float:
-    return 2 * upper_tail(abs(difference) / error, math.inf) if error > 0 else math.nan
+def _two_sided(difference: float, error: float, freedom: float) -> float:
+    return 2 * upper_tail(abs(difference) / error, freedom) if error > 0 else math.nan

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import BinaryIO
@@ -13,8 +14,10 @@ from chextools import tasks
 from chextools.errors import InputError
 from chextools.metrics.catalogue import STUDY
 from chextools.records import records
-from chextools.records.records import Failure, Located
+from chextools.records.records import Failure, Located, few
 from chextools.results.measured import read_measured
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,6 +38,19 @@ class Results:
     values: np.ndarray
     failures: list[Failure]
     patients: dict[str, str] = field(default_factory=dict)
+
+
+def patients_of(ids: Sequence[str], pred: Mapping[str, str], ref: Mapping[str, str]) -> list[str]:
+    """Whose CXR each is: as PRED says, or as REF says where PRED names no one but the CXR itself.
+
+    Says where the two differ, and of which CXRs neither knows, each of which is then a patient of its own.
+    """
+    if others := [i for i in ids if pred[i] != ref[i] and i not in (pred[i], ref[i])]:
+        log.warning("of another patient in REF, PRED's are taken: %s", few(others))
+    found = [pred[i] if pred[i] != i else ref[i] for i in ids]
+    if unknown := [i for i, patient in zip(ids, found) if patient == i]:
+        log.warning("no patient is known, each counts as one of its own: %s", few(unknown))
+    return found
 
 
 def read_results(

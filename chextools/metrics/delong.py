@@ -1,6 +1,7 @@
 """AUROC of two scores on the same CXRs: the difference and its error by structural components.
 
-DeLong, DeLong and Clarke-Pearson 1988; for clusters, whose components are summed, Obuchowski 1997.
+DeLong, DeLong and Clarke-Pearson 1988; for clusters, whose components are summed, Obuchowski 1997. Their normal limit
+rejects too often where a class has few CXRs: Student's t, with the degrees of freedom of a sum of two variances.
 """
 
 from __future__ import annotations
@@ -38,3 +39,22 @@ def auroc_error(added: np.ndarray, clusters: Clusters) -> float:
     there = len(np.unique(clusters.number[known]))
     several = there < known.sum()  # a cluster of one CXR has DeLong's factor already
     return float(np.sqrt(np.square(sums).sum() * (there / (there - 1) if several and there > 1 else 1)))
+
+
+def auroc_freedom(added: np.ndarray, positive: np.ndarray, clusters: Clusters) -> float:
+    """Degrees of freedom of the error of a sum over columns of what CXRs add, [n, K] with NaN for those that do not.
+
+    Each class of each column is a variance of its own, known from its clusters less one (Satterthwaite 1946), as in
+    Welch's test; of one cluster nothing is known: NaN. positive: bool [n, K].
+    """
+    total, uncertain = 0.0, 0.0
+    for column, is_positive in zip(added.T, positive.T):
+        for mine in (is_positive, ~is_positive):
+            mine = mine & ~np.isnan(column)
+            count = len(np.unique(clusters.number[mine]))
+            if count < 2:
+                return float("nan")
+            variance = float(np.square(clusters.sums(np.where(mine, column, 0)[:, None])).sum())
+            total += variance
+            uncertain += variance**2 / (count - 1)
+    return total**2 / uncertain if uncertain else float("inf")

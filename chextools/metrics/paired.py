@@ -18,9 +18,11 @@ from chextools.metrics.student import quantile_975, upper_tail
 MOST_EXACT = 14  # clusters whose signs are all tried, 2^14 ways
 DRAWS = 100_000  # of signs, where there are more
 MOST_DRAWN = 5_000  # clusters beyond which the sum of signs is as good as normal
+_SLACK = 1e-12  # of sums, for rounding
 _BLOCK = 1 << 22  # signs held at once
 EXACT, MID_P, MCNEMAR = "sign-flip", "sign-flip mid-p", "McNemar"  # tests
 _OF_TIES = {EXACT: 1.0, MID_P: 0.5}  # what ways count that are just as far as the data's
+LEAST_ALIKE = 6  # clusters that differ alike: of fewer the sign-flip test rejects nothing
 LEAST_NORMAL = 7  # clusters; of 6 the normal limit would reject up to 6.5%
 
 
@@ -112,7 +114,7 @@ def _signs(n: int, seed: int) -> Iterator[np.ndarray]:
 def _as_far(sums: np.ndarray, contributions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many sums [R, ...] are further from 0 than the contributions' own, and how many as far, but for rounding."""
     own = np.abs(contributions.sum(axis=0))
-    slack = 1e-12 * np.abs(contributions).sum(axis=0)
+    slack = _SLACK * np.abs(contributions).sum(axis=0)
     far = np.abs(sums)
     return (far > own + slack).sum(axis=0), (np.abs(far - own) <= slack).sum(axis=0)
 
@@ -125,8 +127,10 @@ def _two_sided_normal(contributions: np.ndarray) -> float:
 class Difference:
     """pred - ref of one task, or of the mean over tasks, and 100 (ref - pred) / ref.
 
-    error: of the difference, by the jackknife over clusters. freedom: of Student's t; infinite for the normal.
-    shift: of the interval's middle from the value, where it has one.
+    error: of the difference, by the jackknife over clusters; 0 where all differ alike, and then t says nothing: tests
+    and the interval are those of the sign-flip test, to which such clusters are as likely as any other sign.
+    freedom: of Student's t; infinite for the normal. shift: of the interval's middle from the value, where it has one.
+    most: no difference is greater.
     decrease: the percentage and its interval; NaN where undefined. clusters: with a value on both sides.
     test: whose p it is.
     """
@@ -139,12 +143,15 @@ class Difference:
     p: float
     test: str = ""
     shift: float = 0.0
+    most: float = np.inf
 
     def interval(self) -> tuple[float, float]:
-        """The 95% interval."""
-        half = quantile_975(self.freedom) * self.error
+        """The 95% interval; NaN where there is none."""
+        if not self.error and self.clusters < LEAST_ALIKE:
+            return np.nan, np.nan
+        half = quantile_975(self.freedom) * self.error if self.error else 0.0
         middle = self.value + self.shift
-        return middle - half, middle + half
+        return max(middle - half, -self.most), min(middle + half, self.most)
 
     def noninferior(self, margin: float) -> float:
         """One-sided p-value of pred being worse than ref by the margin or more."""
@@ -156,7 +163,7 @@ class Difference:
 
     def _beyond(self, distance: float) -> float:
         if not self.error:
-            return float(distance <= 0)
+            return 0.5**self.clusters if distance > _SLACK * abs(self.value) else 1.0
         return upper_tail(distance / self.error, self.freedom)
 
 
@@ -215,7 +222,13 @@ def _difference(
     freedom = np.inf if is_binary else float(count - 1)
     shift = _mean_of_means(pred - ref) - value if is_binary else 0.0
     decrease = _decrease_interval(own, (_mean_of_means(pred), _mean_of_means(ref)), covariance, freedom)
-    return Difference(value, float(np.sqrt(covariance[2, 2])), freedom, decrease, len(there), p, test, shift)
+    error = float(np.sqrt(covariance[2, 2]))
+    if error < _SLACK * np.abs(own).max():  # what is left by rounding
+        error = 0.0
+        if len(there) < LEAST_ALIKE:
+            decrease = decrease[0], np.nan, np.nan
+    most = 1.0 if is_binary else np.inf
+    return Difference(value, error, freedom, decrease, len(there), p, test, shift, most)
 
 
 def _jackknifed(tables: np.ndarray, clusters: Clusters) -> np.ndarray:
@@ -240,7 +253,7 @@ def _mean_of_means(table: np.ndarray) -> float:
 
 
 def _decrease(pred: float, ref: float) -> float:
-    return 100 * (ref - pred) / ref if ref else np.nan
+    return 100 * (ref - pred) / ref if ref > 0 else np.nan
 
 
 def _decrease_interval(
@@ -248,7 +261,7 @@ def _decrease_interval(
 ) -> tuple[float, float, float]:
     """The percentage decrease and its interval, symmetric in the logarithm of the ratio; NaN where a mean is 0."""
     pred, ref = means
-    if not (pred > 0 and ref > 0):
+    if not (pred > 0 and ref > 0 and min(own) > 0):
         return _decrease(*own), np.nan, np.nan
     slope = np.array([1 / pred, -1 / ref])
     error = float(np.sqrt(max(slope @ covariance[:2, :2] @ slope, 0)))

@@ -68,6 +68,21 @@ def test_a_flat_map_has_no_likeness(cli, sets):
     assert compared(cli, one, other, "--metric", "ssim")["Edema"]["n"] == 1
 
 
+def test_where_all_maps_are_flat_it_is_said(cli, sets):
+    one, other = (sets(name, {"i": {"Edema": np.full((4, 4), value)}}) for name, value in (("one", 1), ("other", 2)))
+    row = compared(cli, one, other, "--metric", "spearman")["Edema"]
+    assert (row["mean"], row["n"], row["reason"]) == (None, 0, "no CXR with a map on both sides that varies")
+    assert "Edema: no CXR with a map on both sides that varies" in row["err"]
+
+
+def test_one_patient_has_no_interval(cli, sets):
+    random = np.random.default_rng(0)
+    one, other = (sets(name, {f"patient1_{k}": {"Edema": random.random((4, 4))} for k in "ab"}) for name in ("o", "p"))
+    row = compared(cli, one, other, "--metric", "ssim", "--resample", "patient")["Edema"]
+    assert (row["n"], row["lower"], row["upper"], row["reason"]) == (2, None, None, "one patient: no interval")
+    assert compared(cli, one, other, "--metric", "ssim")["Edema"]["lower"] is not None
+
+
 def test_heatmaps_have_no_study_file_and_no_margin(cli):
     for options, words in (
         (("--format", "csv"), "the study's file"),

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from chextools.metrics import paired, regression  # noqa: E402  the checkout's, whatever is installed
+from chextools.metrics.delong import auroc_components, auroc_error, auroc_freedom  # noqa: E402
 from chextools.metrics.paired import Clusters, differences, holm  # noqa: E402
+from chextools.metrics.student import upper_tail  # noqa: E402
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -126,6 +129,27 @@ def slopes_found(patients: int, datasets: int, seed: int = 0) -> float:
     return wrong / total
 
 
+def auroc_level(n: int, positives: int, area: float, datasets: int, spread: float = 1.0, seed: int = 0) -> float:
+    """The share of data sets in which two models of one AUROC, whose scores correlate by a half, have p < 0.05.
+
+    spread: how much more the other model's scores of positives do.
+    """
+    random = np.random.default_rng(seed)
+    positive = np.arange(n) < positives
+    wrong = 0
+    for _ in range(datasets):
+        shared, parts = random.normal(size=n), []
+        for much in (1.0, spread):
+            apart = NormalDist().inv_cdf(area) * math.sqrt(1 + much**2)
+            noise = (shared + random.normal(size=n)) / 2**0.5
+            parts.append(auroc_components(np.where(positive, apart + much * noise, noise), positive))
+        added, clusters = parts[0][1] - parts[1][1], Clusters.of_rows(n)
+        error = auroc_error(added, clusters)
+        freedom = auroc_freedom(added[:, None], positive[:, None], clusters)
+        wrong += error > 1e-12 and 2 * upper_tail(abs(parts[0][0] - parts[1][0]) / error, freedom) < 0.05
+    return wrong / datasets
+
+
 # Light: 2000 data sets have a standard error of half a percent, 400 of 1.1%; bounds are about three of them away.
 
 
@@ -171,6 +195,11 @@ def test_regression_by_patient_is_held():
     assert 0.005 < slopes_found(12, 300) < 0.06
 
 
+@pytest.mark.parametrize(("n", "positives", "least", "most"), [(20, 5, 0.01, 0.06), (50, 25, 0.02, 0.07)])
+def test_auroc_is_held(n, positives, least, most):
+    assert least < auroc_level(n, positives, 0.7, 600) < most
+
+
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     for make in ALL:
@@ -190,3 +219,8 @@ if __name__ == "__main__":
         )
     for patients in (8, 12, 20, 40):
         print(f"joint regression, {patients} patients: {100 * slopes_found(patients, count):.1f}%", flush=True)
+    for n, positives in ((20, 2), (20, 3), (20, 5), (20, 10), (50, 5), (50, 25), (100, 10), (100, 50)):
+        for spread in (1.0, 2.0):
+            found = (auroc_level(n, positives, area, count, spread) for area in (0.7, 0.85, 0.95))
+            levels = ", ".join(f"{100 * one:.1f}%" for one in found)
+            print(f"AUROC of 0.7, 0.85 and 0.95, n={n}, {positives} positive, spread {spread:g}: {levels}", flush=True)
