@@ -34,11 +34,11 @@ ALLOWED = LISTS | frozenset(
         # layers
         "conv1d conv2d conv3d conv_transpose2d linear addmm baddbmm matmul mm bmm einsum batch_norm "
         "layer_norm group_norm instance_norm rms_norm max_pool2d avg_pool2d adaptive_avg_pool2d "
-        "adaptive_max_pool2d avg_pool1d adaptive_avg_pool1d lp_pool2d scaled_dot_product_attention softmax "
+        "adaptive_max_pool2d avg_pool1d adaptive_avg_pool1d scaled_dot_product_attention softmax "
         "log_softmax embedding upsample_bilinear2d upsample_nearest2d upsample_bicubic2d "
         # activations
         "relu relu6 elu selu celu gelu silu mish hardtanh hardswish hardsigmoid leaky_relu prelu sigmoid tanh "
-        "softplus log_sigmoid softsign "
+        "softplus log_sigmoid "
         # arithmetic
         "add sub rsub mul div neg abs pow square sqrt rsqrt exp exp2 expm1 log log2 log1p reciprocal sin cos "
         "erf floor ceil round sign clamp clamp_min clamp_max maximum minimum where lerp addcmul addcdiv "
@@ -66,7 +66,8 @@ def base(name: str) -> str:
 
 
 def is_allowed(name: str) -> bool:
-    return name in INTEGERS or name in (GETITEM, SIZE) or (base(name) in ALLOWED and not name.endswith("out"))
+    """Whether it is of the list; of overloads that write to what they are given `resolved` takes none."""
+    return name in INTEGERS or name in (GETITEM, SIZE) or base(name) in ALLOWED
 
 
 def resolved(name: str) -> Callable:
@@ -85,7 +86,7 @@ def resolved(name: str) -> Callable:
     except (AttributeError, RuntimeError):
         raise InputError(f"its graph has the operator {name[:80]!r}, which torch {torch.__version__} lacks") from None
     if found._schema.is_mutable:  # noqa: SLF001 - torch has no other name for it
-        raise InputError(f"its graph has the operator {name[:80]!r}, which works in place")
+        raise InputError(f"its graph has the operator {name[:80]!r}, which writes to what it is given")
     return found
 
 
