@@ -22,7 +22,7 @@ def test_from_a_model_and_a_folder_to_a_page(cli, tmp_path, path):
     truth = tmp_path / "xrays/gt_annotations_test.json"
     given = ["MODEL=mine.pt", "IMAGES=xrays/test.csv", f"TRUTH={truth}", "HUMAN=xrays/hb_annotations_test.json"]
     given += ["FIT=xrays/train.csv", "FITTED=exposure", "SHORTCUTS=view"]
-    few = ["METHODS=gradcam", "FOLLOWS=deletion", "LOOKS=iou hit energy border"]
+    few = ["METHODS=gradcam", "FLOORS=random", "FOLLOWS=deletion", "LOOKS=iou hit energy border"]
 
     def made(*options: str) -> str:
         command = [need_tool("make"), "-f", "audit.mk", *given, *few, *options]
@@ -45,3 +45,5 @@ def test_from_a_model_and_a_folder_to_a_page(cli, tmp_path, path):
     os.utime(truth)
     again = made()
     assert "chex-eval" in again and "chex-cam" not in again and "chex-probe" not in again
+    another = made("-n", "METHODS=gradcam ig")
+    assert "--method ig" in another and "--method gradcam" not in another

@@ -21,8 +21,8 @@ def test_from_records_without_outlines_to_a_table(cli, tmp_path, path):
     (tmp_path / "looking.mk").write_text(RECIPE)
     given = ["TRUTH=x/gt_annotations_test.json", "SEEDS=3", "METHODS=gradcam", "FLOORS=centre", "STEPS=2", "SIZE=32"]
 
-    def made() -> subprocess.CompletedProcess:
-        command = [need_tool("make"), "-f", "looking.mk", *given]
+    def made(*options: str) -> subprocess.CompletedProcess:
+        command = [need_tool("make"), "-f", "looking.mk", *given, *options]
         environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
         assert result.returncode == 0, result.stderr
@@ -36,3 +36,5 @@ def test_from_records_without_outlines_to_a_table(cli, tmp_path, path):
     count = sum(TASK in outlines for outlines in drawn.values())
     assert count and f"outlines of {count} of " in first.stderr
     assert "is up to date" in made().stdout
+    another = made("-n", "SEEDS=3 4").stdout
+    assert "--seed 4" in another and "--seed 3" not in another
