@@ -102,8 +102,9 @@ def import_network(
 
     files.check_target(output, force)
     names = None if settings.tasks is None else task_names(settings.tasks)
-    if settings.example is not None and not os.path.isfile(settings.example):
-        raise InputError(f"{settings.example}: No such file or directory")
+    for given in (settings.example, settings.points):
+        if given not in (None, "none") and not os.path.isfile(given):
+            raise InputError(f"{given}: No such file or directory")
     check_source(settings.source, settings.arch)
     on_step(f"reading {settings.source}")
 
@@ -212,7 +213,7 @@ def _imported(
     )
     original = source.module if source.module is not None else source.program.module()
     on_step("comparing it with the original")
-    proof = _proof(settings.source, original, checkpoint, removed, size)
+    proof = _proof(settings.source, original, checkpoint, removed, HEADS[settings.head])
     on_step("trying the methods of chex-cam")
     _note_methods(proof, checkpoint)
     return checkpoint, removed, proof
@@ -349,15 +350,21 @@ def _points(settings: ImportSettings, source: Source, tasks: Sequence[str]) -> d
 # The proof
 
 
-def _proof(source: str, original: nn.Module, checkpoint: Checkpoint, removed: str | None, size: int) -> _Proof:
-    """Both networks on noise and on grey levels as images have them. Raises InputError where they differ."""
+def _proof(source: str, original: nn.Module, checkpoint: Checkpoint, removed: str | None, each: int) -> _Proof:
+    """Both networks on noise and on grey levels as images have them; each: outputs of a task.
+
+    Raises InputError where they differ.
+    """
     import torch
 
     from chextools.models import inference
 
-    model = checkpoint.model
+    model, size = checkpoint.model, checkpoint.size
     assert model is not None
     differences = {}
+    why = "does it draw at random, or keep a state"
+    if removed in ("softmax", "log_softmax"):
+        why = f"is its {removed} over the {each} outputs of each task"
     for count in _PROOF:
         generator = torch.Generator().manual_seed(count)
         coarse = torch.rand(count, 1, 8, 8, generator=generator)
@@ -369,27 +376,25 @@ def _proof(source: str, original: nn.Module, checkpoint: Checkpoint, removed: st
             found = model(images)
             if removed == "sigmoid":
                 found = found.sigmoid()
-            elif removed is not None:
-                found = _class_shares(found, original(images), removed)
+            elif removed and found.shape == wanted.shape:
+                found, wanted = found.unflatten(1, (-1, each)).softmax(2), _shares(wanted, each, removed)
         if not torch.isfinite(wanted).all():
             raise InputError(f"{source}: its outputs are not finite numbers: are these its weights?")
         difference = float((found - wanted).abs().max())
         if found.shape != wanted.shape or difference > TOLERANCE * max(1.0, float(wanted.abs().max())):
             raise InputError(
                 f"{source}: what was imported differs from the original by {difference:.2g}; nothing is "
-                "written (does it draw at random, or keep a state?)"
+                f"written ({why}?)"
             )
         differences[str(count)] = difference
     return _Proof(differences)
 
 
-def _class_shares(found: torch.Tensor, original: Any, kind: str) -> torch.Tensor:
-    """The softmax that was taken off, over what it was over: the last dimension of the original's output."""
-    import torch
-
-    shape = original.shape if isinstance(original, torch.Tensor) else found.shape
-    shares = found.reshape(shape).softmax(-1) if kind == "softmax" else found.reshape(shape).log_softmax(-1)
-    return shares.flatten(1)
+def _shares(outputs: torch.Tensor, each: int, kind: str) -> torch.Tensor:
+    """Of a softmax over at least the `each` outputs of a task, the share [N, tasks, each] that each has of these."""
+    shares = outputs.unflatten(1, (-1, each))
+    shares = shares.exp() if kind == "log_softmax" else shares
+    return shares / shares.sum(2, keepdim=True).clamp_min(1e-30)
 
 
 def _flat_outputs(value: Any) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from chextools import importing
 from chextools.errors import InputError
 from chextools.models import checkpoints, inert
+from chextools.models.sources import Source
 
 NET = """
 from torch import nn
@@ -49,6 +50,19 @@ class Scaled(Net):
     def forward(self, x):
         from torchvision.transforms import Normalize
         return super().forward(Normalize([.5], [.25])(x))
+
+class Shares(Net):
+    def forward(self, x):
+        print("so many images:", len(x))
+        return [logits.softmax(1) for logits in super().forward(x).split(2, 1)]
+
+def shares():
+    print("made")
+    return Shares(4)
+
+class Corner(nn.Module):
+    def forward(self, x):
+        return x[:, 0, :3, 0]
 """
 INPUT = ["--size", "32", "--channels", "1", "--range=-1,1"]
 
@@ -62,6 +76,11 @@ def net(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(NET)
     torch.manual_seed(0)
     return lively(usercode.load("net.py:whole").call())
+
+
+def of_module(module: nn.Module, tasks: list[str], **settings) -> None:
+    asked = importing.ImportSettings(source="it", size=32, channels=1, value_range=(-1, 1), **settings)
+    importing._imported(asked, Source("it", module, channels=1), tasks, lambda _: None)
 
 
 def imported(cli, *words) -> dict:
@@ -138,6 +157,21 @@ def test_heads_of_two_and_three_outputs(cli, net):
     found, images = checkpoints.load("c.pt"), torch.randn(2, 1, 32, 32)
     wanted = net(images)[:, :2].softmax(1)[:, 1:].detach()
     torch.testing.assert_close(found.scores(found.model(images)), wanted)
+
+
+def test_a_softmax_over_the_outputs_of_each_task_and_what_own_code_prints(cli, net):
+    result = cli("chex-import", "net.py:shares", "--tasks", "A,B", "--head", "softmax2", *INPUT, "-o", "c.pt")
+    assert "made\n" in result.err and "so many images: 3\n" in result.err
+    row = json.loads(result.out)
+    assert row["removed"] == "softmax" and max(row["difference"].values()) < 1e-6
+    heads = nn.Sequential(net, nn.Unflatten(1, (-1, 2)), nn.Softmax(1), nn.Flatten())
+    heads[0].head = nn.Linear(8, 4)
+    with pytest.raises(InputError, match="over the 2 outputs of each task"):
+        of_module(heads.eval(), ["A", "B"], head="softmax2")
+
+
+def test_a_network_without_weights(cli, net):
+    assert imported(cli, "net.py:Corner", "--tasks", "A,B,C", *INPUT)["difference"] == {"1": 0, "3": 0}
 
 
 def test_points_and_an_example(cli, net):
@@ -245,12 +279,5 @@ def test_a_network_that_draws_at_random_is_not_what_was_imported(net):
         def forward(self, x):
             return self.net(x) + random.random()
 
-    from chextools.models.sources import Source
-
     with pytest.raises(InputError, match="differs from the original by"):
-        importing._imported(
-            importing.ImportSettings(source="it", tasks="A,B,C", size=32, channels=1, value_range=(-1, 1)),
-            Source("it", Drifting().eval(), channels=1),
-            ["A", "B", "C"],
-            print,
-        )
+        of_module(Drifting().eval(), ["A", "B", "C"])

@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 import click
@@ -186,9 +187,14 @@ def stdin() -> BinaryIO:
 
 @contextlib.contextmanager
 def output(path: str | None, force: bool = False) -> Iterator[Callable[[str], None]]:
-    """Where results go: a function that writes text to stdout, or to a file that appears when the block ends."""
+    """Where results go: a function that writes text to stdout, or to a file that appears when the block ends.
+
+    What a user's own code or a library prints in the block is no result, and goes to stderr.
+    """
     if path is None:
-        yield _write_stdout
+        stream = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            yield partial(_write, stream)
         _flush_stdout()
     else:
         from chextools.plumbing.files import atomic
@@ -290,10 +296,10 @@ def _say(program: str, level: str, message: str) -> None:
         sys.stderr.buffer.flush()
 
 
-def _write_stdout(text: str) -> None:
+def _write(stdout: TextIO, text: str) -> None:
     with _stdout_errors():
-        sys.stdout.buffer.write(encoded(text))
-        sys.stdout.buffer.flush()  # a reader downstream works on this record while we make the next
+        stdout.buffer.write(encoded(text))
+        stdout.buffer.flush()  # a reader downstream works on this record while we make the next
 
 
 def _flush_stdout() -> None:

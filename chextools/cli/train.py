@@ -164,12 +164,12 @@ def command(context, inputs, **_):
     from chextools.training import board, ranks
 
     options = _options(context, inputs)
-    with ranks.found() as ours:
+    with ranks.found() as ours, base.output(None) as write:
         if not ours.leads:
             base.only_errors()
         plan = train.prepare(options, base.stdin(), ours)
         with base.stopping(options["max_time"] and start + options["max_time"]) as stop, plan.run() as run:
-            with base.output(None) as write, board.writer(options["tensorboard"] if ours.leads else None) as draw:
+            with board.writer(options["tensorboard"] if ours.leads else None) as draw:
                 left = run.steps - run.step
                 events = left + math.ceil(left / run.settings.checkpoint_every) + len(run.rows)  # a row is one, too
                 shown = base.progress(run.events(stop), "steps", events, _SoFar(run))

@@ -10,8 +10,10 @@ import contextlib
 import io
 import logging
 import operator
+import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -131,7 +133,16 @@ def _said(error: BaseException) -> str:
     text = lines[0] if lines else type(error).__name__
     if "data-dependent" in str(error).lower() or "GuardOnDataDependent" in type(error).__name__:
         return _DEPENDS
-    return f"{type(error).__name__}: {text[:300]}" if type(error).__name__ not in text else text[:300]
+    said = f"{type(error).__name__}: {text[:300]}" if type(error).__name__ not in text else text[:300]
+    return f"{where}: {said}" if (where := _where(error)) else said
+
+
+def _where(error: BaseException) -> str:
+    """FILE:LINE that raised an error, unless it is of a library."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or "site-packages" in frames[-1].filename or not os.path.isfile(frames[-1].filename):
+        return ""
+    return f"{os.path.relpath(frames[-1].filename)}:{frames[-1].lineno}"
 
 
 class _WritesToView(Exception):

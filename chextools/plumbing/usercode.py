@@ -83,7 +83,7 @@ def load_function(text: str) -> tuple[UserCode, Callable]:
     """The same where NAME must be something to call."""
     found = load(text)
     if not callable(found.value):
-        raise InputError(f"{found.path}: {found.name} is a {type(found.value).__name__}, not a function")
+        raise InputError(f"{found.path}: {found.name} is of type {type(found.value).__name__}, not a function")
     return found, found.call
 
 
@@ -93,15 +93,15 @@ def _in_one_line(path: str) -> Iterator[None]:
         yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # a stranger's code raises anything
+    except (Exception, SystemExit) as error:  # a stranger's code raises anything
         raise InputError(one_line(error, path)) from None
 
 
 def one_line(error: BaseException, path: str) -> str:
-    """FILE:LINE: what went wrong, at the last line of the user's file that took part."""
+    """FILE:LINE: what went wrong, at the last line of the user's file that took part; FILE where none did."""
     line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):
         if os.path.abspath(frame.filename) == os.path.abspath(path):
             line = frame.lineno
     said = " ".join(str(getattr(error, "msg", None) or error).split())[:300]
-    return f"{path}:{line or 1}: {type(error).__name__}{': ' if said else ''}{said}"
+    return f"{path}{f':{line}' if line else ''}: {type(error).__name__}{': ' if said else ''}{said}"

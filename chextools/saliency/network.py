@@ -53,7 +53,7 @@ class Network:
         """(h, w) of the layer's maps for images of `size` pixels. Raises InputError if it has none."""
         self.check_layer()
         with plainly(), torch.no_grad():
-            first = next(self.model.parameters())
+            first = next(self.model.parameters(), torch.empty(0))
             values = self.features(torch.zeros(1, channels, size, size, device=first.device, dtype=first.dtype))
             height, width = self.spatial(values[0]).shape[2:]
             return height, width

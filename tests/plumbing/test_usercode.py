@@ -23,7 +23,10 @@ def test_a_function_of_a_file_and_what_it_imports_from_its_folder(tmp_path):
         ("def f(:\n", "f", r"mine.py:1: SyntaxError"),
         ("import nothing_such\n", "f", r"mine.py:1: ModuleNotFoundError: No module named 'nothing_such'"),
         ("a = 1\n", "f", r"mine.py: has no f; it has a"),
-        ("f = 1\n", "f", r"mine.py: f is a int, not a function"),
+        ("f = 1\n", "f", r"mine.py: f is of type int, not a function"),
+        ("import sys\nsys.exit(4)\n", "f", r"mine.py:2: SystemExit: 4"),
+        ("def f():\n    quit()\n", "f", r"mine.py:2: SystemExit"),
+        ("def f(x):\n    pass\n", "f", r"mine.py: TypeError: f\(\) missing 1 required positional argument: 'x'"),
         ("def f():\n    x = 1\n    return x / 0\n", "f", r"mine.py:3: ZeroDivisionError: division by zero"),
     ],
 )
