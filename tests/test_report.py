@@ -162,6 +162,10 @@ def test_what_is_no_result_is_refused_and_in_a_folder_left_out(cli, small, tmp_p
         ({"metric": ["iou"], "task": "Edema", "mean": 0.5}, '"metric" must be a string'),
         ({"metric": "iou", "task": "Edema", "mean": 0.5, "failed": "x"}, '"failed" must be a whole number'),
         ({"metric": "iou", "task": "Edema", "mean": 1e300}, "which is no result"),
+        (
+            {"metric": "iou", "task": "Edema", "mean": 0.5, "lower": 0.6, "upper": 0.4},
+            '"lower" is 0.6, above "upper", 0.4',
+        ),
         ({"id": "a", "views": {"Edema": {"iou": 1}}}, "names no picture"),
         ({"id": "a", "views": {"Edema": "x.png"}}, "names no picture"),
     ],

@@ -45,19 +45,23 @@ OWN_BARS = {"randomisation": 0.5}  # of metrics whose chance says nothing of wha
 
 BETTER, WORSE, OPEN, UNKNOWN = "better", "worse", "not told apart", "no verdict"
 SURE = 0.05  # below which a p-value counts
+LEAST = 6  # CXRs, of which 1 in 32 samples goes all one way by chance; of 5 it is 1 in 16
 
 RULES = (
     "A metric is better than its bar where its whole 95% interval lies on the good side, worse where it lies on the "
-    "other, else not told apart. The bar is the most demanding of chance, of a look at the centre of the image, and of "
-    "the floors given; of randomisation it is a correlation of 0.5. Yes: better by all metrics that have a bar; in "
-    "part: better by some, worse by none; divided: better by some, worse by others; not shown: better by none; no: "
-    "worse by all."
+    f"other, else not told apart, as all of fewer than {LEAST} CXRs. The bar is the most demanding of chance, of a "
+    "look at the centre of the image, and of the floors given; of randomisation it is a correlation of 0.5, either way. A "
+    "metric with a bar but no interval has no verdict. Yes: better by all metrics that have a bar; in part: better by "
+    "some, worse by none; divided: better by some, worse by others; not shown: better by none; no: worse by all."
 )
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a metric of a task says. bar: what it is held against, None where nothing is known; of: what that is."""
+    """What a metric of a task says. bar: what it is held against, None where nothing is known; of: what that is.
+
+    verdict: `UNKNOWN` without a bar or an interval.
+    """
 
     metric: str
     task: str
@@ -81,14 +85,27 @@ def answer(run: Run, metric: str, task: str, sign: int, floors: Sequence[Run]) -
         bars += [(floor.interval(metric, task)[0], floor.name) for floor in floors if floor is not run]
     known = [(value, words) for value, words in bars if value is not None]
     bar, of = max(known, key=lambda pair: sign * pair[0]) if known else (None, "")
-    return Answer(metric, task, interval, bar, of, row.get("n"), _verdict(interval, bar, sign))
+    n = row.get("n")
+    return Answer(metric, task, interval, bar, of, n, _verdict(_either_way(metric, interval), bar, sign, n))
 
 
-def _verdict(interval: Interval, bar: float | None, sign: int) -> str:
-    _, lower, upper = interval
+def _either_way(metric: str, interval: Interval) -> Interval:
+    """The interval; of a correlation that is to be near 0, that of how far it is from it."""
+    mean, lower, upper = interval
+    if metric not in OWN_BARS or mean is None or lower is None or upper is None:
+        return interval
+    return abs(mean), max(lower, -upper, 0.0), max(upper, -lower)
+
+
+def _verdict(interval: Interval, bar: float | None, sign: int, n: int | None) -> str:
+    mean, lower, upper = interval
     if bar is None or lower is None or upper is None:
         return UNKNOWN
+    if n is not None and n < LEAST:
+        return OPEN
     worst, best = (lower, upper) if sign > 0 else (-upper, -lower)
+    if mean is not None and not worst <= sign * mean <= best:  # as of few replicates: both must be beyond the bar
+        worst, best = min(worst, sign * mean), max(best, sign * mean)
     return BETTER if worst > sign * bar else WORSE if best < sign * bar else OPEN
 
 
@@ -103,7 +120,7 @@ def verdict(found: Sequence[Answer]) -> str:
     said = [one.verdict for one in found if one.verdict != UNKNOWN]
     if not said:
         return ""
-    if all(one == BETTER for one in said):
+    if all(one.verdict == BETTER for one in found if one.bar is not None):
         return "yes"
     if BETTER in said:
         return "divided" if WORSE in said else "in part"
@@ -118,11 +135,13 @@ def sentence(run: Run, floors: Sequence[Run]) -> str:
         if said := verdict(found):
             by = {kind: [within(a.metric) for a in found if a.verdict == kind] for kind in (BETTER, WORSE, OPEN)}
             reasons = [f"{words} by {listed(by[kind])}" for kind, words in _WORDS.items() if by[kind]]
+            unsure = [within(a.metric) for a in found if a.verdict == UNKNOWN and a.bar is not None]
+            reasons += [f"no interval of {listed(unsure)}"] if unsure else []
             parts.append(f"{question}: {said} ({'; '.join(reasons)})")
     over = _over_tasks(run, PLACE, floors)
     if over:
         metric, better, known = over[0]
-        parts.append(f"more than chance in {len(better)} of {count(len(known), 'task')} (by {within(metric)})")
+        parts.append(f"better than its bar in {len(better)} of {count(len(known), 'task')} (by {within(metric)})")
     parts += filter(None, [trust.sentence(run)])
     said = "; ".join(parts)
     return f"{said[:1].upper()}{said[1:]}." if said else ""
@@ -238,7 +257,7 @@ def chance(runs: Sequence[Run]) -> Section | None:
             Column("others", "Not better in"),
         ]
         section.notes.append("Task by task, by the rule of the verdict.")
-        section.tables.append(Table("chance", "Tasks that are better than chance", columns, table))
+        section.tables.append(Table("chance", "Tasks that are better than the bar", columns, table))
     if tests:
         columns = [
             Column("run", "Comparison"),

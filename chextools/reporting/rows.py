@@ -24,6 +24,7 @@ from chextools.tasks import canonical
 KINDS = ("eval", "shortcut", "compare", "tune", "features", "regress", "view", "curves")
 CURVES = ("deletion", "deletion_random", "deletion_centre", "insertion", "insertion_random", "insertion_centre")
 BESIDE = ("chance", "floor")  # what stands beside a metric: of a map at random, and of one that looks at the centre
+_BOUNDS = [tuple(f"{of}{bound}" for bound in ("lower", "upper")) for of in ("", "auroc_", "explained_", "difference_")]
 MOST_LETTERS = 300  # of a name
 MOST_POINTS = 10_000  # of a curve
 GREATEST = 1e12  # number: no metric, percentage or slope is beyond
@@ -103,6 +104,9 @@ def _numbers(row: dict, names: Sequence[str]) -> dict[str, float | None]:
     for name, value in found.items():
         if abs(value) > GREATEST:
             raise InputError(f'"{name}" is {value:g}, which is no result')
+    for lower, upper in (name for name in _BOUNDS if found.keys() >= set(name)):
+        if found[lower] > found[upper]:
+            raise InputError(f'"{lower}" is {found[lower]:g}, above "{upper}", {found[upper]:g}')
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 

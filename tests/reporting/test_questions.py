@@ -36,11 +36,39 @@ def _run(name: str, role: str = "model", **metrics: tuple) -> Run:
         ("energy", 1, (0.5, None, None, 0.3), 0.3, UNKNOWN),
         ("randomisation", -1, (0.1, 0.0, 0.2, 0.0), 0.5, BETTER),
         ("randomisation", -1, (0.9, 0.8, 0.95, 0.0), 0.5, WORSE),
+        ("randomisation", -1, (-0.9, -0.95, -0.8, 0.0), 0.5, WORSE),  # turned round it is the same map still
+        ("randomisation", -1, (0.1, -0.6, 0.4, 0.0), 0.5, OPEN),
+        ("energy", 1, (0.2, 0.4, 0.6, 0.3), 0.3, OPEN),  # a mean that its own interval does not hold
     ],
 )
 def test_a_metric_against_its_bar(metric, sign, numbers, bar, verdict):
     found = questions.answer(_run("a", **{metric: numbers}), metric, "Average", sign, [])
     assert (found.bar, found.verdict) == (bar, verdict)
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(2, OPEN), (5, OPEN), (6, BETTER), (None, BETTER)])
+def test_few_cxrs_tell_nothing(n, verdict):
+    """Two of two hits have the interval [1, 1], which is above any chance."""
+    run = _run("a", hit=(1.0, 1.0, 1.0, 0.3))
+    run.rows["eval"][0]["n"] = n
+    assert questions.answer(run, "hit", "Average", 1, []).verdict == verdict
+
+
+def test_a_metric_without_an_interval_keeps_from_yes():
+    run = _run("a", energy=GOOD, hit=(0.05, None, None, 0.3))
+    assert questions.sentence(run, []) == (
+        "Looks at the right place: in part (better than its bar by energy inside; no interval of hit rate)."
+    )
+    assert questions.verdict(questions.answers(_run("a", hit=(0.05, None, None, 0.3)), PLACE, [])) == ""
+
+
+def test_better_than_its_bar_is_not_said_to_be_more_than_chance():
+    """Chance is 0.1, the centre 0.4: a map with 0.3 is more than chance, but not better than its bar."""
+    run = _run("a", iou=(0.3, 0.25, 0.35, 0.1, 0.4))
+    run.rows["eval"].append(run.rows["eval"][0] | {"task": "Edema"})
+    assert questions.sentence(run, []) == (
+        "Looks at the right place: no (worse by mIoU); better than its bar in 0 of 1 task (by mIoU)."
+    )
 
 
 def test_a_floor_that_was_given_is_a_bar_but_not_for_itself():
