@@ -50,9 +50,10 @@ LEAST = 6  # CXRs, of which 1 in 32 samples goes all one way by chance; of 5 it 
 RULES = (
     "A metric is better than its bar where its whole 95% interval lies on the good side, worse where it lies on the "
     f"other, else not told apart, as all of fewer than {LEAST} CXRs. The bar is the most demanding of chance, of a "
-    "look at the centre of the image, and of the floors given; of randomisation it is a correlation of 0.5, either way. "
-    "A metric with a bar but no interval has no verdict. Yes: better by all metrics that have a bar; in part: better by "
-    "some, worse by none; divided: better by some, worse by others; not shown: better by none; no: worse by all."
+    "look at the centre of the image, and of the floors given; of randomisation it is a correlation of 0.5, either "
+    "way. A metric with a bar but no interval has no verdict. Yes: better by all metrics that have a bar; in part: "
+    "better by some, worse by none; divided: better by some, worse by others; not shown: better by none; no: worse "
+    "by all."
 )
 
 
