@@ -115,7 +115,10 @@ def renamed(record: dict, names: Mapping[str, str]) -> dict:
 
 
 def drawing_of(record: Mapping) -> Drawing | None:
-    """What a record of any form holds as a drawing, its readers apart; None where it holds no truth."""
+    """What a record of any form holds as a drawing, its readers apart; None where it holds no truth.
+
+    Raises InputError for masks that are not of the image's size.
+    """
     if isinstance(record.get(DRAWING), Drawing):
         return record[DRAWING]
     size = tuple(record["size"]) if record.get("size") else None
@@ -134,8 +137,11 @@ def drawing_of(record: Mapping) -> Drawing | None:
     else:
         return None
     painted = [shape for by_task in readers.values() for shapes in by_task.values() for shape in shapes]
-    if size is None:
-        size = next((shape.mask_.size for shape in painted if isinstance(shape, Painted)), None)
+    sizes = [shape.mask_.size for shape in painted if isinstance(shape, Painted)]
+    size = size or next(iter(sizes), None)
+    for other in sizes:
+        if other != size:
+            raise InputError(f"a mask has the size {list(other)}, the image {list(size or ())}")
     return Drawing(readers=readers, size=size, tasks=tuple(dict.fromkeys([*looked, *_tasks(readers)])))
 
 

@@ -1,4 +1,4 @@
-"""The study's CSV files, as its scripts read and write them, and the ids that two results share."""
+"""The study's CSV files, as its scripts read and write them; the ids that two results share, and how rows begin."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import pytest
 
 from chextools.errors import InputError
 from chextools.records.records import Failure, Located
-from chextools.results import results, study_csv
+from chextools.results import results, rows, study_csv
 from chextools.results.results import Evaluation, Table
 
 NAN = math.nan
@@ -183,3 +183,14 @@ def test_ids_of_both_sides_in_order_and_who_is_alone(caplog):
 def test_sides_that_share_no_id_say_what_may_be_meant():
     with pytest.raises(InputError, match=r"no id is both in left \(a.jpg, ...\) and in right \(a, ...\).*meant to be"):
         results.join(["a.jpg"], "left", ["a"], "right")
+
+
+@pytest.mark.parametrize(
+    "replicates,interval",
+    [(np.arange(1, 1001) / 1000, (0.025, 0.975, 1000)), (np.full(4, np.nan), (np.nan, np.nan, 0))],
+)
+def test_an_interval_is_of_the_replicates_that_are_defined(replicates, interval):
+    row = rows.interval_row("iou", "Edema", np.float64(0.5), np.append(replicates, np.nan), np.int64(3), np.int64(1))
+    assert list(row) == ["metric", "task", "mean", "lower", "upper", "n", "replicates", "failed"]
+    np.testing.assert_allclose((row["lower"], row["upper"], row["replicates"]), interval)
+    assert [type(row[key]) for key in ("mean", "n", "failed")] == [float, int, int]
