@@ -56,3 +56,31 @@ def test_killed_halfway_it_makes_only_the_rest(tmp_path, path):
     assert "chex-" not in run().stdout
     planned = run("-n", "METHODS=gradcam ig").stdout
     assert "--method gradcam --layer layer3" in planned and "--method ig --steps 8" in planned
+
+
+def test_a_recipe_copied_from_the_rendered_page_has_its_tabs(tmp_path):
+    """By the line that each page gives for it."""
+    (tmp_path / "bin").mkdir()
+    man = tmp_path / "bin/man"
+    man.write_text(f'#!/bin/sh\nexec {need_tool("mandoc")} "{ROOT}/man/man7/$1.7"\n')
+    man.chmod(0o755)
+    need_tool("col")
+    environment = os.environ | {"PATH": f"{man.parent}:{os.environ['PATH']}"}
+    pages = {name: ROOT / f"man/man7/chextools-{name}.7" for name in ("audit", "looking", "tutorial")}
+    for page in pages.values():
+        lines = [line for text in manual.examples(page) for line in text.splitlines() if line.startswith("man ")]
+        assert lines
+        for line in lines:
+            subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True, env=environment)
+    found = {path.name: path.read_text() for path in tmp_path.glob("*.mk")}
+    assert found.keys() == {"audit.mk", "looking.mk", "table1.mk"}
+    for name, text in found.items():
+        page = pages[name.removesuffix(".mk").replace("table1", "tutorial")]
+        assert _tight(text) in map(_tight, manual.examples(page))
+
+
+def _tight(recipe: str) -> list[str]:
+    """The lines without empty ones, and without how far those that go on are moved in."""
+    lines = [line.rstrip() for line in recipe.splitlines() if line.strip()]
+    on = [False, *(line.endswith("\\") for line in lines)]
+    return [line.lstrip() if goes_on else line for line, goes_on in zip(lines, on)]
