@@ -7,7 +7,6 @@ import struct
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 _END = b"\xff\xd9"
 _FILLER = bytes(range(1, 255)) * 4  # no 0xff, which would be a marker
@@ -32,7 +31,9 @@ def is_cut(stream: BinaryIO) -> bool:
 
 
 def _small(data: bytes) -> np.ndarray:
-    image = Image.OPEN["JPEG"][0](io.BytesIO(data), "")
+    from PIL.JpegImagePlugin import jpeg_factory
+
+    image = jpeg_factory(io.BytesIO(data), "")
     if not image.info.get("progressive"):  # of which the last bytes are of details
         image.draft("L", (1, 1))
     return np.asarray(image)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from chextools.errors import InputError
 from chextools.xrays.levels import luminance
@@ -48,6 +47,8 @@ def read_facts(stream: BinaryIO) -> Facts:
             return Facts(**found)
         if name in (b"IHDR", b"tRNS", b"eXIf") and length < 2**16:
             data = stream.read(length)
+            if len(data) < length:
+                return Facts(**found)  # cut: whoever decodes it will find that
             if name == b"IHDR" and length == 13:
                 found |= {"bits": data[8], "colour": data[9]}
             elif name == b"tRNS" and found["colour"] in (0, _RGB):
@@ -80,8 +81,10 @@ def deep_gray(stream: BinaryIO, facts: Facts) -> np.ndarray:
 
 
 def _unpacked(stream: BinaryIO, raw: str) -> np.ndarray:
+    from PIL.PngImagePlugin import PngImageFile
+
     stream.seek(0)
-    image = Image.OPEN["PNG"][0](stream, "")
+    image = PngImageFile(stream, "")
     image.tile = [tile._replace(args=raw) for tile in image.tile]
     image.load()
     return np.array(image)
