@@ -137,6 +137,12 @@ def _said(error: BaseException) -> str:
     return f"{where}: {said}" if (where := _where(error)) else said
 
 
+def _of_one(node: fx.Node) -> bool:
+    """Whether a batch norm is over one thing by itself, by its own numbers: convolutions standardise weights so."""
+    count = node.args[0].meta["val"].shape[0]
+    return isinstance(count, int) and count == 1 and node.args[3] is None
+
+
 def _where(error: BaseException) -> str:
     """FILE:LINE that raised an error, unless it is of a library."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -217,7 +223,9 @@ class _Translator:
         family, _, overload = name.partition(".")
         if family.rpartition("::")[2].startswith(_IGNORED):
             return
-        if (family == "batch_norm" and node.args[5] is True) or family == "_native_batch_norm_legit_functional":
+        if (
+            family == "batch_norm" and node.args[5] is True and not _of_one(node)
+        ) or family == "_native_batch_norm_legit_functional":
             raise InputError(
                 f"{self.family} normalises by the batch that an image is in: call its .eval() before it is exported"
             )
@@ -232,6 +240,8 @@ class _Translator:
             self._convert(node, args)
         elif family.endswith("_") and not family.startswith("_"):
             self._in_place(node, f"{family[:-1]}.{overload}".rstrip("."), args, kwargs)
+        elif family == "batch_norm" and node.args[5] is True:
+            self._add(node, "group_norm", [args[0], node.args[0].meta["val"].shape[1], args[1], args[2], args[7]], {})
         else:
             self._add(node, *_modern(name, args, kwargs))
 

@@ -57,6 +57,26 @@ def test_tracing_leaves_the_network_and_the_random_state_as_they_are():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose weights a batch norm standardises, as in NFNets and BiT."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.weight.reshape(1, len(self.weight), -1)
+        weight = nn.functional.batch_norm(flat, None, None, self.bias, training=True, momentum=0.0, eps=1e-6)
+        return nn.functional.conv2d(x, weight.reshape_as(self.weight))
+
+
+def test_weights_that_a_batch_norm_standardises():
+    network = nn.Sequential(Standardised(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    network = lively(network)
+    made = assembly.assemble(*checkpoints.traced(network, 1, SIZE), 1, SIZE)
+    images = torch.randn(2, 1, SIZE, SIZE)
+    torch.testing.assert_close(made(images), network(images), rtol=0, atol=1e-6)
+    network[0] = nn.Sequential(Standardised(1, 8, 3), nn.BatchNorm2d(8, track_running_stats=False))
+    with pytest.raises(InputError, match="normalises by the batch that an image is in"):
+        checkpoints.traced(network, 1, SIZE)
+
+
 def test_a_sigmoid_or_softmax_at_the_end_is_taken_off(own, traced):
     made, removed = without_activation(traced[0])
     assert removed == "sigmoid"
