@@ -150,14 +150,15 @@ def test_nihs_own_lists_are_splits_and_its_archives_are_searched(tmp_path):
 def test_padchest_has_a_list_of_findings_and_what_others_have_is_negative():
     text = (
         "ImageID,PatientID,Projection,Labels\n"
-        "a.png,1,L,\"['nodule', ' Nodule', 'unchanged']\"\nb.png,2,PA,['normal']\nc.png,3,XX,\n"
+        "a.png,1,L,\"['nodule', ' Nodule', 'unchanged', 'old scar']\"\n"
+        "b.png,2,PA,['normal']\nc.png,3,XX,['Old  scar']\n"
         "d.png,4,PA,__import__('os')\ne/f.png,5,PA,['normal']\n"
     )
     records, failures = read(labels_padchest.read_labels, text)
     assert labels(records) == {
-        "a": {"No Finding": 0, "Nodule": 1},
-        "b": {"No Finding": 1, "Nodule": 0},
-        "c": {"No Finding": 0, "Nodule": 0},
+        "a": {"No Finding": 0, "Nodule": 1, "old scar": 1},
+        "b": {"No Finding": 1, "Nodule": 0, "old scar": 0},
+        "c": {"No Finding": 0, "Nodule": 0, "old scar": 1},
     }
     assert [record.get("view") for record in records.values()] == ["lateral", "frontal", None]
     assert [(f.where, f.reason) for f in failures] == [

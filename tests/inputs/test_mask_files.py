@@ -62,6 +62,7 @@ def test_an_empty_mask_and_a_full_one():
     [
         (picture(np.arange(6, dtype=np.uint8).reshape(2, 3)), r"it holds 6 values, \[0, 1, 2, 3, \.\.\.\]"),
         (picture(np.array([[3, 7]], np.uint8)), r"it holds 2 values, \[3, 7\]: a mask has two, 0 and one"),
+        (picture(np.array([[[0, 0, 0], [1, 0, 0], [0, 0, 1]]], np.uint8)), "it holds 3 values"),  # two colours
         (picture(np.array([[0, np.nan]], np.float32), "TIFF"), "values that are no numbers"),
         (picture(MASK, "TIFF", save_all=True, append_images=[Image.fromarray(MASK)]), "it holds 2 images"),
         (picture(MASK * np.uint8(255), "JPEG"), "it is no PNG or TIFF"),

@@ -69,7 +69,7 @@ def test_kind_is_box_where_all_that_is_drawn_are(shapes, kind):
 
 
 def test_the_least_image_that_holds_all():
-    assert alone(None, Mass=[Box(1.5, 2, 3, 0.25)], Edema=[OUTLINE]).least_size == (3, 5)  # up to y 3 and x 4.5
+    assert alone(None, Mass=[Box(1.5, 3, 3, 0.25)], Edema=[OUTLINE]).least_size == (4, 5)  # to y 3.25 and x 4.5
     assert alone(None).least_size == (1, 1)
     assert alone(None, Mass=[LEFT, Runs("1 2", "absolute")]).least_size is None
 
