@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from chextools.errors import InputError
+from chextools.evaluation.shortcuts import Shortcut, rows_of
+
 TASK = "Edema"
 
 
@@ -129,3 +132,29 @@ def test_what_is_neither_a_file_nor_a_key_is_named(cli, data):
     assert result.code == 1
     assert result.err == "chex-eval: error: --shortcut scanner: neither a file nor a key of the records\n"
     assert cli("chex-eval", "--metric", "shortcut", stdin=records(scores, labels)).code == 2
+
+
+def test_numbers_are_cut_at_their_quintiles_and_words_are_strata_themselves():
+    ids = [f"p{k}" for k in range(10)]
+    strata, numbers = Shortcut("age", {name: float(k) for k, name in enumerate(ids)}).of_task([*ids, "other"], TASK)
+    assert strata.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, -1] and np.isnan(numbers[-1])
+    strata, numbers = Shortcut.of_words("view", {"a": "PA", "b": "AP"}).of_task(["b", "none", "a"], TASK)
+    assert strata.tolist() == [0, -1, 1] and numbers is None
+
+
+def test_words_are_numbers_where_all_are_and_they_are_many():
+    ages = {f"p{k}": str(20 + k) for k in range(6)}
+    assert Shortcut.of_words("age", ages).values["p5"] == 25.0
+    assert Shortcut.of_words("age", ages | {"p6": "unknown"}).values["p5"] == "25"
+    assert Shortcut.of_words("site", {"a": "1", "b": "2"}).values["a"] == "1"  # a code, not a number
+
+
+def test_a_shortcut_that_is_the_label_leaves_no_pair_to_compare():
+    shortcut = Shortcut("site", {"a": "x", "b": "x", "c": "y", "d": "y"})
+    labels = np.array([[1.0], [1.0], [0.0], [0.0]])
+    scored = np.array([[0.9], [0.8], [0.1], [0.2]])
+    (found,) = rows_of(shortcut, list("abcd"), [TASK], scored, labels, np.array([0]), [np.ones((3, 4))])
+    assert found["auroc"] == 1 and np.isnan(found["mean"]) and found["pairs"] == 0
+    assert found["reason"] == "no stratum has both a positive and a negative CXR"
+    with pytest.raises(InputError, match="no CXR has a value"):
+        rows_of(Shortcut("site", {}), list("abcd"), [TASK], scored, labels, np.array([0]), [])

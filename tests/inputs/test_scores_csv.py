@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from chextools.inputs import scores_csv
+from chextools.records.records import Failure
+
 LABELS = "Path,Edema,Cardiomegaly\na/1.png,1,0\na/2.png,0,1\na/3.png,1,1\na/4.png,0,0\n"
 
 
@@ -56,3 +59,22 @@ def test_a_score_that_is_none_is_a_failed_record(cli, tmp_path):
     )
     assert result.code == 1 and "the score of Edema is 'high', not a number" in result.err
     assert json.loads(result.out.splitlines()[0])["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Path,Edema\na.png,1\nb.png,0\n", "Edema,Mass\n.5,.25\n", "Path,Edema\na.png,.5\nb.png,high\n", "", "[1, 2]\n"],
+    ids=["whole numbers", "no images", "words", "nothing", "JSON"],
+)
+def test_what_is_no_csv_of_scores_is_given_back_whole(text):
+    lines = text.encode().splitlines(keepends=True)
+    found, rest = scores_csv.told_apart(iter(lines), "x.csv")
+    assert found is None and list(rest) == lines
+
+
+def test_scores_become_records_whose_empty_cells_are_left_out():
+    lines = [b"Path,Edema,Mass\n", b"a/1.png,.5,\n", b"b.png,0.25,1\n", b",.5,.5\n"]
+    found, _ = scores_csv.told_apart(iter(lines), "x.csv")
+    first, second, third = found
+    assert first["scores"] == {"Edema": 0.5} and second == {"id": "b", "scores": {"Edema": 0.25, "Mass": 1.0}}
+    assert isinstance(third, Failure) and "no Path" in third.reason and "4" in third.where

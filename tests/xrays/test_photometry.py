@@ -354,3 +354,14 @@ assert Image.MAX_IMAGE_PIXELS == most
 assert not [f for f in warnings.filters if "PIL" in str(f[3])]
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_header_of_dicom_is_read_without_the_pixels_which_are_counted_when_asked_for(tmp_path):
+    from chextools.xrays.dicom import Picture
+
+    path = dicom(tmp_path / "x.dcm", DEEP[..., 0].astype(np.uint16), bits=12)
+    path.write_bytes(path.read_bytes()[:-100])
+    with path.open("rb") as stream:
+        assert Picture(stream, header_only=True).header.size == DEEP.shape[:2]
+    with path.open("rb") as stream, pytest.raises(InputError, match="truncated: 1388 of 1488 bytes of pixels"):
+        Picture(stream).check()
