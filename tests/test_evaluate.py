@@ -154,7 +154,7 @@ def test_a_cxr_on_one_side_only(world):
 def test_undefined_replicates_are_counted_not_sorted(world):
     """With one defined CXR of two, a replicate is undefined when it draws only the other: a quarter of them."""
     row = world({"a": mask(0), "b": mask()}, {"a": mask(0), "b": mask()})["iou"]
-    assert (row["mean"], row["lower"], row["upper"]) == (1, 1, 1)
+    assert (row["mean"], row["lower"], row["upper"]) == (1, None, None)  # one CXR says nothing of others
     assert 700 < row["replicates"] < 800
 
 
@@ -164,12 +164,20 @@ def test_a_task_that_is_never_defined_is_null(world):
 
 
 def test_patients_are_drawn_whole(world):
-    """All of one patient's CXRs come together: with one patient every replicate is the mean itself."""
-    pred = {"patient1_study1": mask(0), "patient1_study2": mask(0, 1)}
+    """All of one patient's CXRs come together: of two who are alike every replicate is the mean itself."""
+    pred = {f"patient{k}_study{j}": mask(*range(j)) for k in (1, 2) for j in (1, 2)}
     truth = {name: mask(0) for name in pred}
     row = world(pred, truth, "--resample", "patient")["iou"]
     assert row["lower"] == row["mean"] == row["upper"] == 0.75
     assert row["resample"] == "patient"
+    assert world(pred, truth)["iou"]["lower"] < 0.75
+
+
+def test_one_patient_has_no_interval(world):
+    pred = {"patient1_study1": mask(0), "patient1_study2": mask(0, 1)}
+    truth = {name: mask(0) for name in pred}
+    for row in world(pred, truth, "--resample", "patient").values():
+        assert (row["lower"], row["upper"]) == (None, None)
     assert world(pred, truth)["iou"]["lower"] == 0.5
 
 
@@ -194,7 +202,8 @@ def test_per_image_and_replicate_tables_reproduce_the_summary(cli, small, tmp_pa
             means = np.array([r["means"][task] for r in replicates], float)
             lower, upper, count = bootstrap.interval(means)
             assert count == row["replicates"]
-            assert not count or (lower, upper) == (row["lower"], row["upper"])
+            known = (lower, upper) if len(values) > 1 else (None, None)
+            assert known == (row["lower"], row["upper"])
 
 
 def test_failed_predictions_are_in_every_row(cli, small, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.gathered import Gathered
 from chextools.evaluation.looking import HAS_LOOK, PIXELS, Looked, looked_at, places_of
-from chextools.evaluation.rows import drawn, groups_of, over_tasks
+from chextools.evaluation.rows import drawn, groups_of, most_drawn, over_tasks
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth
 from chextools.metrics import bootstrap, overlap
@@ -287,11 +287,13 @@ class _Kind:
         """One summary row per task, sorted by name as in the study, and their average."""
         rows = []
         tail = dict(told) | drawn(self.settings)
+        units = np.minimum(n, most_drawn(self.rows.patients, self.settings))
         for k in sorted(range(len(self.names)), key=self.names.__getitem__):
-            row = interval_row(metric, self.names[k], mean[k], replicates[:, k], n[k], self.failed[k])
+            row = interval_row(metric, self.names[k], mean[k], replicates[:, k], n[k], self.failed[k], units[k])
             rows.append(row | {name: values[k].item() for name, values in extras.items()} | tail)
         over = bootstrap.nanmean(replicates, axis=1)
-        row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), self.failed.max())
+        all_failed = self.failed.max()
+        row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), all_failed, units.max())
         return [*rows, row | over_tasks(extras) | tail]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.evaluation.rows import drawn, groups_of
+from chextools.evaluation.rows import drawn, groups_of, most_drawn
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.drawn import drawing_of
 from chextools.inputs.truth import Truth
@@ -121,6 +121,7 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
     rows = sorted(rows, key=lambda row: row.id)
     result = Evaluation([], {}, list(rows), list(settings.tasks))
     groups = groups_of([row.patient for row in rows], settings)
+    most = most_drawn([row.patient for row in rows], settings)
     readers = sorted({name for row in rows for name in row.readers})
     more = {"readers": len(readers), "slice": settings.slice} | drawn(settings)
     broken = failed + np.array([sum(task in row.failed for row in rows) for task in settings.tasks])
@@ -133,7 +134,7 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
             replicates = bootstrap.means(table, settings.replicates, settings.seed, groups)
             n = (~np.isnan(table)).sum(axis=0)
             told = {"compared": name} | more
-            result.summary += _rows(metric, settings.tasks, bootstrap.nanmean(table), replicates, n, broken, told)
+            result.summary += _rows(metric, settings.tasks, bootstrap.nanmean(table), replicates, n, broken, told, most)
             if name == LEFT_OUT and metric != "hit":  # of several readers a hit is no longer yes or no
                 result.tables[metric] = Table([row.id for row in rows], list(settings.tasks), table, replicates)
     if not settings.metrics:
@@ -143,7 +144,7 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
         kappa = agreement.cohen_kappa if len(readers) == 2 else agreement.fleiss_kappa
         n = (counts.sum(axis=1) > 0).sum(axis=0)
         told = {"compared": PAIRS} | {key: value for key, value in more.items() if key != "slice"}
-        result.summary += _rows("kappa", settings.tasks, kappa(counts.sum(axis=0)), kappa(sums), n, broken, told)
+        result.summary += _rows("kappa", settings.tasks, kappa(counts.sum(axis=0)), kappa(sums), n, broken, told, most)
     return result
 
 
@@ -155,9 +156,11 @@ def _rows(
     n: np.ndarray,
     failed: np.ndarray,
     told: dict[str, object],
+    most: int,
 ) -> Iterator[dict]:
-    """A row per task, sorted by name, and their average."""
+    """A row per task, sorted by name, and their average. most: CXRs or patients to draw from."""
+    units = np.minimum(n, most)
     for k in sorted(range(len(names)), key=names.__getitem__):
-        yield interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k]) | told
+        yield interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k], units[k]) | told
     over = bootstrap.nanmean(replicates, axis=1)
-    yield interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed.max()) | told
+    yield interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed.max(), units.max()) | told

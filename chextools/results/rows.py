@@ -7,9 +7,17 @@ import numpy as np
 from chextools.metrics import bootstrap
 
 
-def interval_row(metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int) -> dict:
-    """The start of a row: the mean, with its 95% interval from a column of replicates; n and failed count CXRs."""
+def interval_row(
+    metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int, units: int | None = None
+) -> dict:
+    """The start of a row: the mean, with its 95% interval from a column of replicates; n and failed count CXRs.
+
+    units: how many CXRs or patients there were to draw from, n unless given: one is the same in all replicates, which
+    have no interval then.
+    """
     lower, upper, count = bootstrap.interval(replicates)
+    if (n if units is None else units) < 2:
+        lower = upper = np.nan
     return {
         "metric": metric,
         "task": task,
