@@ -71,7 +71,7 @@ def test_failures_of_a_task_and_records_that_were_skipped_are_counted():
 def test_a_patients_images_are_drawn_together():
     records = [deletion(value) | {"patient": "p"} for value in (0.0, 1.0)]
     by_image, by_patient = (summary_of(*records).rows(50, resample)[1] for resample in ("cxr", "patient"))
-    assert by_image["lower"] < by_image["upper"] and by_patient["lower"] == by_patient["upper"] == 0.5
+    assert by_image["lower"] < by_image["upper"] and np.isnan([by_patient["lower"], by_patient["upper"]]).all()  # one
 
 
 def test_nothing_that_could_be_probed_is_one_line():
