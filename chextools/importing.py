@@ -380,8 +380,8 @@ def _proof(source: str, original: nn.Module, checkpoint: Checkpoint, removed: st
                 found, wanted = found.unflatten(1, (-1, each)).softmax(2), _shares(wanted, each, removed)
         if not torch.isfinite(wanted).all():
             raise InputError(f"{source}: its outputs are not finite numbers: are these its weights?")
-        difference = float((found - wanted).abs().max())
-        if found.shape != wanted.shape or difference > TOLERANCE * max(1.0, float(wanted.abs().max())):
+        difference = float((found - wanted).abs().max()) if found.shape == wanted.shape else math.inf
+        if difference > TOLERANCE * max(1.0, float(wanted.abs().max())):
             raise InputError(
                 f"{source}: what was imported differs from the original by {difference:.2g}; nothing is "
                 f"written ({why}?)"

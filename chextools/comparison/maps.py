@@ -27,6 +27,7 @@ from chextools.records import records
 from chextools.records.records import Failure, Located
 from chextools.records.tally import Tally
 from chextools.results.results import AVERAGE, join
+from chextools.results.rows import interval_row
 from chextools.tasks import choose
 
 _SIDES = "patient of pred", "patient of ref"
@@ -75,23 +76,18 @@ def rows_of(
 def _rows(
     table: np.ndarray, names: Sequence[str], patients: Sequence[str], settings: ComparisonSettings, failed: int
 ) -> Iterator[dict]:
+    assert settings.metric is not None
     groups = bootstrap.groups_of(patients) if settings.resample == "patient" else None
     replicates = bootstrap.means(table, settings.replicates, settings.seed, groups)
-    n = (~np.isnan(table)).sum(axis=0)
+    has = ~np.isnan(table)
+    n, drawable = has.sum(axis=0), bootstrap.drawable(has, groups)
     means = bootstrap.nanmean(table)
-    columns = [(task, means[k], replicates[:, k], n[k]) for k, task in enumerate(names)]
-    owner = groups[0] if groups else np.arange(len(table))
-    drawable = {task: len(np.unique(owner[~np.isnan(column)])) for task, column in zip(names, table.T)}
-    drawable[AVERAGE] = max(drawable.values())
+    columns = [(task, means[k], replicates[:, k], n[k], drawable[k]) for k, task in enumerate(names)]
     unit = "CXR" if settings.resample == "cxr" else "patient"
-    columns.append((AVERAGE, bootstrap.nanmean(means), bootstrap.nanmean(replicates, axis=1), n.sum()))
-    for task, mean, drawn, count in columns:
-        lower, upper, defined = bootstrap.interval(drawn)
-        row = {"metric": settings.metric, "task": task, "mean": float(mean), "lower": lower, "upper": upper}
-        if drawable[task] < 2:
-            row |= {"lower": None, "upper": None}
-        row |= {"n": int(count), "replicates": defined, "failed": failed, "paired": settings.resample}
-        reason = "" if drawable[task] > 1 else f"one {unit}: no interval"
+    columns.append((AVERAGE, bootstrap.nanmean(means), bootstrap.nanmean(replicates, axis=1), n.sum(), drawable.max()))
+    for task, mean, drawn, count, units in columns:
+        row = interval_row(settings.metric, task, mean, drawn, count, failed, units) | {"paired": settings.resample}
+        reason = "" if units > 1 else f"one {unit}: no interval"
         if not count:
             reason = "no CXR with a map on both sides that varies"
         if reason:

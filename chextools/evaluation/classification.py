@@ -142,8 +142,10 @@ def evaluation_of(
     values, replicates = _bootstrapped(scored, labels, by_task, settings, _times(patients, settings, steps))
     broken = failed + np.array([sum(task in row.failed for row in rows) for task in names])
     result = Evaluation([], {}, list(rows), names)
+    usable = ~np.isnan(labels) & ~np.isnan(scored)
+    drawable = bootstrap.drawable(usable, groups_of(patients, settings))
     for metric in values:
-        found = _rows(metric, names, values[metric], replicates[metric], labels, scored, broken, by_task)
+        found = _rows(metric, names, values[metric], replicates[metric], labels, usable, drawable, broken, by_task)
         result.summary += [row | drawn(settings) for row in found]
         result.tables[metric] = Table([], names, np.zeros((0, len(names))), replicates[metric])
     if "ece" in settings.metrics:
@@ -257,16 +259,16 @@ def _rows(
     values: np.ndarray,
     replicates: np.ndarray,
     labels: np.ndarray,
-    scored: np.ndarray,
+    usable: np.ndarray,
+    drawable: np.ndarray,
     failed: np.ndarray,
     at: Sequence[float | None],
 ) -> list[dict]:
     """The rows of a metric: of each task, of all, and of the competition's."""
     found = []
-    usable = ~np.isnan(labels) & ~np.isnan(scored)
     for k, task in enumerate(names):
         positives, n = int((labels[usable[:, k], k] == 1).sum()), int(usable[:, k].sum())
-        row = _row(metric, task, values[k], replicates[:, k], n, failed[k]) | {"positives": positives}
+        row = _row(metric, task, values[k], replicates[:, k], n, failed[k], drawable[k]) | {"positives": positives}
         if metric in AT_THRESHOLD:
             row["score_threshold"] = at[k]
         reason = _reason(metric, positives, n, row)
@@ -279,16 +281,17 @@ def _rows(
         if columns:
             mean = float(bootstrap.nanmean(values[columns]))
             over = bootstrap.nanmean(replicates[:, columns], axis=1)
-            row = _row(metric, name, mean, over, int(usable[:, columns].sum()), failed[columns].max())
+            n, most = int(usable[:, columns].sum()), drawable[columns].max()
+            row = _row(metric, name, mean, over, n, failed[columns].max(), most)
             row["positives"] = int((labels[:, columns][usable[:, columns]] == 1).sum())
             row["tasks"] = int((~np.isnan(values[columns])).sum())
             found.append(row)
     return found
 
 
-def _row(metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int) -> dict:
+def _row(metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int, drawable: int) -> dict:
     """The start of a row; where the data's own value is undefined, replicates that happen to have one do not count."""
-    return interval_row(metric, task, mean, replicates[:0] if np.isnan(mean) else replicates, n, failed)
+    return interval_row(metric, task, mean, replicates[:0] if np.isnan(mean) else replicates, n, failed, drawable)
 
 
 def _reason(metric: str, positives: int, n: int, row: Mapping) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from chextools.errors import InputError
 from chextools.evaluation.gathered import Gathered
 from chextools.evaluation.looking import HAS_LOOK, PIXELS, Looked, looked_at, places_of
-from chextools.evaluation.rows import drawn, groups_of, most_drawn, over_tasks
+from chextools.evaluation.rows import drawn, groups_of, over_tasks
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.truth import Truth
 from chextools.metrics import bootstrap, overlap
@@ -21,6 +21,8 @@ from chextools.records.records import few
 from chextools.records.tally import unseen
 from chextools.results.results import AVERAGE, Evaluation, Table
 from chextools.results.rows import interval_row
+
+_Counted = tuple[np.ndarray, np.ndarray]  # [K] each: CXRs that have something, CXRs or patients to draw it from
 
 log = logging.getLogger(__name__)
 
@@ -229,34 +231,34 @@ class _Kind:
         replicates = self._means(values, chosen)
         ids = list(itertools.compress(self.rows.ids, chosen))
         result.tables[name] = Table(ids, self.names, values, replicates)
-        n = (~np.isnan(values)).sum(axis=0)
-        result.summary += self._rows(name, bootstrap.nanmean(replicates), replicates, n, extras, told)
+        has = self._counted(~np.isnan(values), chosen)
+        result.summary += self._rows(name, bootstrap.nanmean(replicates), replicates, has, extras, told)
 
     def _pixel(self, result: Evaluation) -> None:
         areas = self._areas(self.in_truth)[[3, 1, 2, 0]].transpose(1, 0, 2)  # [n, 4, K]: both, predicted, truth, pixels
-        total, replicates, n = self._summed(areas, self.in_truth)
+        total, replicates, has = self._summed(areas, self.in_truth)
         pooled, drawn_anew = overlap.pixel_ratios(*total), overlap.pixel_ratios(*replicates.transpose(1, 0, 2))
         for metric, values in pooled.items():
-            result.summary += self._rows(metric, values, drawn_anew[metric], n, {}, {})
+            result.summary += self._rows(metric, values, drawn_anew[metric], has, {}, {})
 
     def _pooled(self, name: str, metric: Metric, result: Evaluation) -> None:
         """A metric of counts that are summed over CXRs."""
         counts = self._parts(self.places[name], self.in_truth).transpose(1, 0, 2)
-        total, replicates, n = self._summed(counts[:, : metric.counts], self.in_truth)
+        total, replicates, has = self._summed(counts[:, : metric.counts], self.in_truth)
         summary = metric.load("summary")
         told = {option: getattr(self.settings, option) for option in metric.options}
         mean, extras = summary(total, **told)
         if metric.floor:
             extras = {"floor": summary(np.nansum(counts[:, metric.counts :], axis=0), **told)[0]} | extras
-        result.summary += self._rows(name, mean, summary(replicates, **told)[0], n, extras, told)
+        result.summary += self._rows(name, mean, summary(replicates, **told)[0], has, extras, told)
 
-    def _summed(self, counts: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums of counts [n, C, K] over CXRs, [C, K]; of each replicate, [R, C, K]; CXRs that have them, [K]."""
+    def _summed(self, counts: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Counted]:
+        """Sums of counts [n, C, K] over CXRs, [C, K]; of each replicate, [R, C, K]; CXRs that have them."""
         unknown = np.isnan(counts).any(axis=1)
         counts = np.where(unknown[:, None], 0, counts)
         flat = counts.reshape(len(counts), -1)
         sums = bootstrap.sums(flat, self.settings.replicates, self.settings.seed, self._groups(chosen), self.steps)
-        return counts.sum(axis=0), sums.reshape(-1, *counts.shape[1:]), (~unknown).sum(axis=0)
+        return counts.sum(axis=0), sums.reshape(-1, *counts.shape[1:]), self._counted(~unknown, chosen)
 
     def _count(self, result: Evaluation) -> None:
         chosen = self.is_predicted
@@ -264,13 +266,17 @@ class _Kind:
         values = np.where(np.isnan(predicted), np.nan, predicted > 0)
         replicates = self._means(values, chosen)
         count = np.nansum(values, axis=0).astype(int)
-        n = (~np.isnan(values)).sum(axis=0)
-        result.summary += self._rows("count", bootstrap.nanmean(values), replicates, n, {"count": count}, {})
+        has = self._counted(~np.isnan(values), chosen)
+        result.summary += self._rows("count", bootstrap.nanmean(values), replicates, has, {"count": count}, {})
 
     def _means(self, values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Replicate means of a table [n, K] of the chosen CXRs."""
         replicates, seed = self.settings.replicates, self.settings.seed
         return bootstrap.means(values, replicates, seed, self._groups(chosen), self.steps)
+
+    def _counted(self, has: np.ndarray, chosen: np.ndarray) -> _Counted:
+        """Of bool [n, K], which of the chosen CXRs have something."""
+        return has.sum(axis=0), bootstrap.drawable(has, self._groups(chosen))
 
     def _groups(self, chosen: np.ndarray) -> tuple[np.ndarray, int] | None:
         return groups_of(list(itertools.compress(self.rows.patients, chosen)), self.settings)
@@ -280,20 +286,20 @@ class _Kind:
         metric: str,
         mean: np.ndarray,
         replicates: np.ndarray,
-        n: np.ndarray,
+        has: _Counted,
         extras: Mapping[str, np.ndarray],
         told: Mapping[str, object],
     ) -> list[dict]:
         """One summary row per task, sorted by name as in the study, and their average."""
         rows = []
         tail = dict(told) | drawn(self.settings)
-        units = np.minimum(n, most_drawn(self.rows.patients, self.settings))
+        n, drawable = has
         for k in sorted(range(len(self.names)), key=self.names.__getitem__):
-            row = interval_row(metric, self.names[k], mean[k], replicates[:, k], n[k], self.failed[k], units[k])
+            row = interval_row(metric, self.names[k], mean[k], replicates[:, k], n[k], self.failed[k], drawable[k])
             rows.append(row | {name: values[k].item() for name, values in extras.items()} | tail)
         over = bootstrap.nanmean(replicates, axis=1)
-        all_failed = self.failed.max()
-        row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), all_failed, units.max())
+        failed, most = self.failed.max(), drawable.max()
+        row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed, most)
         return [*rows, row | over_tasks(extras) | tail]
 
 

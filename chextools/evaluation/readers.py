@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chextools.errors import InputError
-from chextools.evaluation.rows import drawn, groups_of, most_drawn
+from chextools.evaluation.rows import drawn, groups_of
 from chextools.evaluation.settings import EvaluationSettings
 from chextools.inputs.drawn import drawing_of
 from chextools.inputs.truth import Truth
@@ -121,7 +121,6 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
     rows = sorted(rows, key=lambda row: row.id)
     result = Evaluation([], {}, list(rows), list(settings.tasks))
     groups = groups_of([row.patient for row in rows], settings)
-    most = most_drawn([row.patient for row in rows], settings)
     readers = sorted({name for row in rows for name in row.readers})
     more = {"readers": len(readers), "slice": settings.slice} | drawn(settings)
     broken = failed + np.array([sum(task in row.failed for row in rows) for task in settings.tasks])
@@ -132,9 +131,10 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
         for way, name in enumerate((PAIRS, LEFT_OUT)):
             table = values[:, way, m]
             replicates = bootstrap.means(table, settings.replicates, settings.seed, groups)
-            n = (~np.isnan(table)).sum(axis=0)
+            has = ~np.isnan(table)
             told = {"compared": name} | more
-            result.summary += _rows(metric, settings.tasks, bootstrap.nanmean(table), replicates, n, broken, told, most)
+            mean = bootstrap.nanmean(table)
+            result.summary += _rows(metric, settings.tasks, mean, replicates, has, groups, broken, told)
             if name == LEFT_OUT and metric != "hit":  # of several readers a hit is no longer yes or no
                 result.tables[metric] = Table([row.id for row in rows], list(settings.tasks), table, replicates)
     if not settings.metrics:
@@ -142,9 +142,10 @@ def evaluation_of(rows: Sequence[Compared], settings: EvaluationSettings, failed
         flat = counts.reshape(len(rows), -1)
         sums = bootstrap.sums(flat, settings.replicates, settings.seed, groups).reshape(-1, *counts.shape[1:])
         kappa = agreement.cohen_kappa if len(readers) == 2 else agreement.fleiss_kappa
-        n = (counts.sum(axis=1) > 0).sum(axis=0)
+        has = counts.sum(axis=1) > 0
         told = {"compared": PAIRS} | {key: value for key, value in more.items() if key != "slice"}
-        result.summary += _rows("kappa", settings.tasks, kappa(counts.sum(axis=0)), kappa(sums), n, broken, told, most)
+        mean = kappa(counts.sum(axis=0))
+        result.summary += _rows("kappa", settings.tasks, mean, kappa(sums), has, groups, broken, told)
     return result
 
 
@@ -153,14 +154,15 @@ def _rows(
     names: Sequence[str],
     mean: np.ndarray,
     replicates: np.ndarray,
-    n: np.ndarray,
+    has: np.ndarray,
+    groups: tuple[np.ndarray, int] | None,
     failed: np.ndarray,
     told: dict[str, object],
-    most: int,
 ) -> Iterator[dict]:
-    """A row per task, sorted by name, and their average. most: CXRs or patients to draw from."""
-    units = np.minimum(n, most)
+    """A row per task, sorted by name, and their average. has: which CXRs have something, bool [n, K]."""
+    n, drawable = has.sum(axis=0), bootstrap.drawable(has, groups)
     for k in sorted(range(len(names)), key=names.__getitem__):
-        yield interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k], units[k]) | told
+        yield interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k], drawable[k]) | told
     over = bootstrap.nanmean(replicates, axis=1)
-    yield interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed.max(), units.max()) | told
+    row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed.max(), drawable.max())
+    yield row | told

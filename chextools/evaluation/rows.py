@@ -20,11 +20,6 @@ def groups_of(patients: Sequence[str], settings: EvaluationSettings) -> tuple[np
     return bootstrap.groups_of(patients) if settings.resample == "patient" else None
 
 
-def most_drawn(patients: Sequence[str], settings: EvaluationSettings) -> int:
-    """How many CXRs or patients the bootstrap has to draw from."""
-    return len(set(patients)) if settings.resample == "patient" else len(patients)
-
-
 def over_tasks(extras: Mapping[str, np.ndarray]) -> dict[str, object]:
     """The extras of the average's row: sums of whole numbers, means of others."""
     return {

@@ -21,6 +21,19 @@ def groups_of(names: Sequence[str]) -> tuple[np.ndarray, int]:
     return index.reshape(-1), len(distinct)
 
 
+def drawable(has: np.ndarray, groups: tuple[np.ndarray, int] | None = None) -> np.ndarray:
+    """How many rows, or groups of them, have something in each column of bool [n, K] to be drawn: int64 [K].
+
+    Where it is one, all replicates are alike, and say nothing of how they spread.
+    """
+    if groups is None:
+        return has.sum(axis=0)
+    index, count = groups
+    by_group = np.zeros((count, has.shape[1]), bool)
+    np.logical_or.at(by_group, index, has)
+    return by_group.sum(axis=0)
+
+
 def draws(n: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks [rows, n] of row numbers drawn with replacement; together `replicates` rows, the study's stream."""
     random = np.random.RandomState(seed)

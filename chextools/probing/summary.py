@@ -62,11 +62,11 @@ class Summary:
                 for what, key in PROBES[name].beside.items()
             }
             tail = self.settings.told(name) | {"resample": resample, "seed": seed}
-            means, observed, n = bootstrap.nanmean(drawn), bootstrap.nanmean(table), (~np.isnan(table)).sum(axis=0)
-            units = np.minimum(n, groups[1]) if groups else n
+            means, observed, has = bootstrap.nanmean(drawn), bootstrap.nanmean(table), ~np.isnan(table)
+            n, drawable = has.sum(axis=0), bootstrap.drawable(has, groups)
             failed = [skipped + self.failed.get(task, 0) for task in self.tasks]
             for k in sorted(range(len(self.tasks)), key=self.tasks.__getitem__):
-                row = interval_row(name, self.tasks[k], means[k], drawn[:, k], n[k], failed[k], units[k])
+                row = interval_row(name, self.tasks[k], means[k], drawn[:, k], n[k], failed[k], drawable[k])
                 row |= {"observed": float(observed[k])} | {what: float(values[k]) for what, values in beside.items()}
                 if PROBES[name].chance is not None:
                     row["chance"] = PROBES[name].chance
@@ -75,7 +75,7 @@ class Summary:
                 found.append(row | tail)
             over = bootstrap.nanmean(drawn, axis=1)
             mean, seen = (float(bootstrap.nanmean(values)) for values in (means, observed))
-            row = interval_row(name, AVERAGE, mean, over, n.sum(), max(failed), units.max()) | {"observed": seen}
+            row = interval_row(name, AVERAGE, mean, over, n.sum(), max(failed), drawable.max()) | {"observed": seen}
             row |= {what: float(bootstrap.nanmean(values)) for what, values in beside.items()}
             if PROBES[name].chance is not None:
                 row["chance"] = PROBES[name].chance

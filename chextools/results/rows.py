@@ -8,15 +8,15 @@ from chextools.metrics import bootstrap
 
 
 def interval_row(
-    metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int, units: int | None = None
+    metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int, drawable: int | None = None
 ) -> dict:
     """The start of a row: the mean, with its 95% interval from a column of replicates; n and failed count CXRs.
 
-    units: how many CXRs or patients there were to draw from, n unless given: one is the same in all replicates, which
-    have no interval then.
+    drawable: how many CXRs or patients there were to draw from (`bootstrap.drawable`), n unless given; of one there is
+    no interval.
     """
     lower, upper, count = bootstrap.interval(replicates)
-    if (n if units is None else units) < 2:
+    if (n if drawable is None else drawable) < 2:
         lower = upper = np.nan
     return {
         "metric": metric,

@@ -151,6 +151,17 @@ def test_patients_are_drawn_whole(evaluate):
     assert evaluate(records, "--metric", "auroc")[0]["auroc", "Edema"]["replicates"] < 1000
 
 
+def test_a_task_of_one_patient_has_no_interval_though_others_have_cxrs(evaluate):
+    """Every replicate that has this patient's two CXRs says the same of them."""
+    own = [record(1, 0.9, 1, "Mass") | {"id": "a"}, record(1, 0.1, 0, "Mass") | {"id": "b"}]
+    others = [record(k, k / 10, k % 2) for k in range(2, 8)]
+    records = [r | {"patient": "p"} for r in own] + others
+    found, _ = evaluate(records, "--metric", "auroc", "--resample", "patient")
+    mass, edema = found["auroc", "Mass"], found["auroc", "Edema"]
+    assert (mass["mean"], mass["n"], mass["lower"], mass["upper"]) == (1.0, 2, None, None)
+    assert edema["lower"] < edema["upper"]
+
+
 def test_operating_points_come_from_another_set(cli, evaluate, tmp_path):
     """chex-tune chooses on one set; the other is scored at that threshold, where a score equal to it is positive."""
     chosen_on = [record(1, 0.8, 1), record(2, 0.6, 1), record(3, 0.3, 0)]

@@ -35,3 +35,10 @@ def test_means_skip_what_is_undefined():
     counts = [[(~np.isnan(column))[draw].sum() for column in table.T] for draw in rows]
     with np.errstate(invalid="ignore"):
         assert np.array_equal(bootstrap.means(table, 5, 1), np.divide(expected, counts), equal_nan=True)
+
+
+def test_what_can_be_drawn_is_counted_by_column_and_group():
+    has = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0]], bool)
+    assert bootstrap.drawable(has).tolist() == [2, 2, 0]
+    groups = bootstrap.groups_of(["p", "p", "q"])
+    assert bootstrap.drawable(has, groups).tolist() == [1, 2, 0]  # the first column's two are one patient's
