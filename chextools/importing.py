@@ -108,12 +108,15 @@ def import_network(
     check_source(settings.source, settings.arch)
     on_step(f"reading {settings.source}")
 
-    from chextools.models import checkpoints
+    from chextools.models import checkpoints, inference
     from chextools.models.sources import open_source
 
     outputs = None if names is None else len(names) * HEADS[settings.head]
-    source = open_source(settings.source, settings.arch, outputs, settings.channels, settings.size, settings.download)
-    checkpoint, removed, proof = _imported(settings, source, names, on_step)
+    with inference.one_thread():  # a few small batches: on a busy machine helpers would be waited for most of the time
+        source = open_source(
+            settings.source, settings.arch, outputs, settings.channels, settings.size, settings.download
+        )
+        checkpoint, removed, proof = _imported(settings, source, names, on_step)
     on_step(f"writing {os.fspath(output)}")
     digest = checkpoints.save(output, checkpoint, force)
     row = _row(settings, checkpoint, removed, proof) | {"checkpoint": os.fspath(output), "sha256": digest}
