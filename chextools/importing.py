@@ -105,7 +105,7 @@ def import_network(
     for given in (settings.example, settings.points):
         if given not in (None, "none") and not os.path.isfile(given):
             raise InputError(f"{given}: No such file or directory")
-    check_source(settings.source, settings.arch)
+    check_source(settings.source, settings.arch, settings.download)
     on_step(f"reading {settings.source}")
 
     from chextools.models import checkpoints, inference

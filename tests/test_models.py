@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+from conftest import need_module
 
 from chextools.errors import InputError
 from chextools.models import architectures, checkpoints, names, weights
@@ -61,6 +62,10 @@ def test_names_are_known_without_importing_them():
         assert list(names.TORCHVISION) == sorted(architectures.classifiers())
     with pytest.raises(InputError, match="unknown architecture 'densenet12'.*did you mean 'densenet121'"):
         architectures.check_name("densenet12")
+
+
+def test_names_of_timm_are_known_where_it_is_installed():
+    need_module("timm")
     architectures.check_name("timm/inception_v4")
 
 

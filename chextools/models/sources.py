@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from chextools.errors import InputError
 from chextools.models import architectures, inert, weights
-from chextools.models.extras import HF, TIMM, XRV, need
+from chextools.models.extras import HF, TIMM, XRV, check_pretrained, need
 from chextools.models.tracing import quietly
 from chextools.plumbing import usercode
 from chextools.tasks import hint
@@ -293,11 +293,7 @@ def _program(path: str) -> Source:
 
 
 def _pretrained(name: str, download: bool) -> Source:
-    if not download:
-        raise InputError(
-            f"{name} is an architecture: name the file of its weights, with --arch {name}; "
-            "--download takes its library's own weights"
-        )
+    check_pretrained(name, download)
     found = Source(name, size=224)
     try:
         with quietly():

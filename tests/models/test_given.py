@@ -53,18 +53,21 @@ def test_a_library_that_is_missing_is_named_with_its_extra(arch, extra, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     for given in ((arch, None), ("weights.pt", arch))[: 1 if extra == "hf" else 2]:
         with pytest.raises(MissingExtra, match=rf"{arch} needs \w+: pip install 'chextools\[{extra}\]'"):
-            extras.check_source(*given)
+            extras.check_source(*given, download=True)
 
 
 @pytest.mark.parametrize(
     "source,arch,said",
     [
+        ("timm/resnet18", None, "timm/resnet18 is an architecture: name the file of its weights"),
+        ("hf:nowhere", None, "nowhere: no such folder"),
         ("net.py", None, "net.py: name what builds the network in it: net.py:FUNCTION"),
         ("weights.pt", "nowhere.py:build", "nowhere.py: no such file"),
         ("weights.pt", "hf:folder", "it is SOURCE itself, without --arch"),
     ],
 )
-def test_what_can_be_known_to_be_wrong_without_torch(source, arch, said):
+def test_what_can_be_known_to_be_wrong_without_torch(source, arch, said, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)  # nor any other library
     with pytest.raises(InputError, match=said):
         extras.check_source(source, arch)
 
