@@ -1,11 +1,12 @@
 """Speed of chex-cam, as ratios measured in one run: to bare forward passes, captum and pytorch-grad-cam.
 
-    python tests/bench/bench_cam.py [--arch NAME] [--size N] [--images N] [--rivals N]
+    python tests/bench/bench_cam.py [--arch NAME] [--size N] [--images N] [--rivals N] [--device cuda --jobs N]
 
 A network with untrained weights and CheXpert's 14 tasks (default: DenseNet121 at 320 pixels) explains noise saved as
 JPEG of 2320 x 2828, whole commands less their start-up (the same command on no more than one batch is taken off).
 Bare passes and rivals run in this process, as their users run them: rivals explain `--rivals` images, one at a time, as
-their cost per image does not depend on how many, and memory is managed as glibc does by default. That chex-cam keeps
+their cost per image on a CPU does not depend on how many, or on a GPU the whole batches that chex-cam takes; and memory
+is managed as glibc does by default. That chex-cam keeps
 what it is given back is part of what it does; bare passes with that setting are printed last. All take the same number
 of threads. Cores that others use too make ratios uncertain: of passes and commands the best of three runs counts, bare
 passes are timed before and after, and the load is printed.
@@ -36,11 +37,10 @@ from chextools.models import (  # noqa: E402
     inference,
 )
 from chextools.plumbing.parallel import default_jobs  # noqa: E402
+from chextools.saliency.ensembles import BATCH  # noqa: E402
 from chextools.saliency.network import Network  # noqa: E402
 from chextools.saliency.occlusion import maps as occlude  # noqa: E402
 from chextools.tasks import CHEXPERT  # noqa: E402
-
-BATCH = 4  # chex-cam's own on a CPU
 
 
 def main() -> None:
@@ -51,13 +51,17 @@ def main() -> None:
     parser.add_argument("--rivals", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8, help="of integrated gradients: likewise")
     parser.add_argument("--window", type=int, default=160, help="of occlusion: the ratio hardly depends on it")
+    parser.add_argument("--device", default="cpu", help="of chex-cam, bare passes and rivals")
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="threads that decode images for chex-cam")
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = architectures.build(options.arch, len(CHEXPERT), options.size).eval()
+    inference.whole_precision()  # as chex-cam: float32 on a GPU, too
+    model = architectures.build(options.arch, len(CHEXPERT), options.size).eval().to(options.device)
     tasks = list(range(len(CHEXPERT)))
-    batch = torch.randn(BATCH, 3, options.size, options.size)
+    batch = torch.randn(BATCH[options.device], 3, options.size, options.size, device=options.device)
+    on = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
     print(
-        f"{options.arch}, {options.size} pixels, {len(tasks)} tasks, {os.cpu_count()} cores, load "
+        f"{options.arch}, {options.size} pixels, {len(tasks)} tasks, {on}, load "
         f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}",
         flush=True,
     )
@@ -70,34 +74,38 @@ def report(options: argparse.Namespace, model: torch.nn.Module, tasks: list[int]
         """Seconds per image of forward passes alone, in the same batches."""
         with torch.inference_mode():
             model(batch)
-            rounds = range(options.images // BATCH)
+            rounds = range(options.images // len(batch))
             return min(timed(lambda: [model(batch) for _ in rounds]) for _ in range(3)) / options.images
 
     before = bare()
-    ours = commands(options, model)
+    ours = commands(options, model, len(batch))
     after = bare()
     forward = (before + after) / 2
-    print(f"bare forward passes: {before:.3f} and {after:.3f} s per image, before and after")
-    print(f"chex-cam, Grad-CAM: {ours:.3f} s per image = {ours / forward:.2f} x the forward pass", flush=True)
-    single = batch[:1]
+    print(f"bare forward passes: {before:.4f} and {after:.4f} s per image, before and after")
+    print(f"chex-cam, Grad-CAM: {ours:.4f} s per image = {ours / forward:.2f} x the forward pass", flush=True)
+    given = batch[:1] if batch.device.type == "cpu" else batch
     for name, rival in (("captum", captum_cam), ("pytorch-grad-cam", grad_cam)):
-        rival(model, single, tasks[:1])
+        rival(model, given, tasks[:1])
         runs = range(options.rivals)
-        seconds = timed(lambda rival=rival, runs=runs: [rival(model, single, tasks) for _ in runs]) / options.rivals
-        print(f"{name}, Grad-CAM: {seconds:.2f} s per image = {seconds / ours:.0f} x chex-cam", flush=True)
+        seconds = timed(lambda rival=rival, runs=runs: [rival(model, given, tasks) for _ in runs])
+        seconds /= options.rivals * len(given)
+        print(f"{name}, Grad-CAM: {seconds:.4f} s per image = {seconds / ours:.0f} x chex-cam", flush=True)
     window, network = options.window, Network(model)
-    mine = timed(lambda: occlude(network, single, tasks, window=window, stride=window // 2, batch=BATCH))
-    theirs = timed(lambda: captum_occlusion(model, single, tasks, window))
-    print(f"occlusion: {mine:.2f} s per image, captum {theirs:.2f} s = {theirs / mine:.1f} x", flush=True)
-    for name, (mine, theirs) in attributions(model, network, single, tasks, options.steps).items():
-        said = theirs if isinstance(theirs, str) else f"{theirs:.2f} s = {theirs / mine:.1f} x"
-        print(f"{name}: {mine:.2f} s per image, captum {said}", flush=True)
-    inference.keep_memory()
-    print(f"bare forward passes with chex-cam's memory setting: {bare():.3f} s per image")
+    of = attributions(model, network, given, tasks, options.steps)
+    sweep = {"window": window, "stride": window // 2, "batch": len(batch)}
+    occlude(network, given[:1], tasks, **sweep)
+    mine = timed(lambda: occlude(network, given, tasks, **sweep))
+    of["occlusion"] = (mine, timed(lambda: captum_occlusion(model, given, tasks, window, len(batch))))
+    for name, (mine, theirs) in of.items():
+        said = theirs if isinstance(theirs, str) else f"{theirs / len(given):.4f} s = {theirs / mine:.1f} x"
+        print(f"{name}: {mine / len(given):.4f} s per image, captum {said}", flush=True)
+    if batch.device.type == "cpu":
+        inference.keep_memory()
+        print(f"bare forward passes with chex-cam's memory setting: {bare():.3f} s per image")
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
-def commands(options: argparse.Namespace, model: torch.nn.Module) -> float:
+def commands(options: argparse.Namespace, model: torch.nn.Module, batch: int) -> float:
     """Seconds per image of chex-cam, less what one batch takes with start-up."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -106,7 +114,7 @@ def commands(options: argparse.Namespace, model: torch.nn.Module) -> float:
         rng = np.random.default_rng(0)
         low = Image.fromarray(rng.integers(0, 256, (290, 353), np.uint8))
         low.resize((2828, 2320), Image.Resampling.BICUBIC).save(folder / "one.jpg", quality=90)
-        for part, count in (("few", BATCH), ("all", BATCH + options.images)):
+        for part, count in (("few", batch), ("all", batch + options.images)):
             (folder / part).mkdir()
             for i in range(count):
                 (folder / part / f"patient{i:05d}.jpg").hardlink_to(folder / "one.jpg")
@@ -120,6 +128,10 @@ def commands(options: argparse.Namespace, model: torch.nn.Module) -> float:
                 path,
                 "-q",
                 "-f",
+                "-j",
+                str(options.jobs),
+                "--device",
+                options.device,
                 "-o",
                 folder / "maps",
                 *[word for task in CHEXPERT for word in ("--task", task)],
@@ -148,13 +160,14 @@ def grad_cam(model: torch.nn.Module, images: torch.Tensor, tasks: list[int]) -> 
             cam(images, [ClassifierOutputTarget(task)])
 
 
-def captum_occlusion(model: torch.nn.Module, images: torch.Tensor, tasks: list[int], window: int) -> None:
+def captum_occlusion(model: torch.nn.Module, images: torch.Tensor, tasks: list[int], window: int, batch: int) -> None:
     from captum.attr import Occlusion
 
     method = Occlusion(model)
+    at_once = max(1, batch // len(images))  # captum counts windows, of which each takes all images
     for task in tasks:
         method.attribute(
-            images, (3, window, window), (3, window // 2, window // 2), target=task, perturbations_per_eval=BATCH
+            images, (3, window, window), (3, window // 2, window // 2), target=task, perturbations_per_eval=at_once
         )
 
 
@@ -170,7 +183,7 @@ def attributions(
     from chextools.saliency.ig import maps as integrated_gradients
     from chextools.saliency.lrp import maps as lrp
 
-    zero = torch.zeros_like(images)
+    zero, batch = torch.zeros_like(images), BATCH[images.device.type]
 
     def captum(make: Callable, **given: object) -> float | str:
         try:
@@ -187,8 +200,8 @@ def attributions(
 
     return {
         f"integrated gradients, {steps} steps": (
-            ours(integrated_gradients, steps=steps, batch=BATCH),
-            captum(IntegratedGradients, baselines=zero, n_steps=steps, internal_batch_size=BATCH),
+            ours(integrated_gradients, steps=steps, batch=batch),
+            captum(IntegratedGradients, baselines=zero, n_steps=steps, internal_batch_size=max(batch, len(images))),
         ),
         "DeepLIFT": (ours(deeplift), captum(DeepLift, baselines=zero)),
         "LRP": (ours(lrp), captum(LRP)),
@@ -203,6 +216,8 @@ def last_layer(model: torch.nn.Module) -> torch.nn.Module:
 def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 

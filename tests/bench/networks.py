@@ -1,6 +1,7 @@
 """Speed of chex-train and chex-predict beside the bare network: what the commands add to it.
 
     python tests/bench/networks.py [--arch resnet18] [--size 128] [--steps 20] [--rounds 5] [--images FOLDER]
+        [--batch 16] [--device cpu] [--amp bf16]
 
 The bare step is forward, backward and optimiser on one normalised batch in memory, with the same network, loss, batch
 size and threads; the bare forward likewise. Both sides are timed in turn, after one round to warm up, and the medians
@@ -10,6 +11,7 @@ compared. FOLDER holds JPEG files; without it, images are made up.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -25,7 +27,7 @@ from chextools.records.records import Located
 from chextools.training.augment import Augmentation
 from chextools.training.folder import RunFolder
 
-BATCH = 16
+JOBS = max(2, len(os.sched_getaffinity(0)))  # threads that decode images
 
 
 def main() -> None:
@@ -35,22 +37,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=Path)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", help="of both steps; chex-predict computes in float32")
     options = parser.parse_args()
+    batch = options.batch
     with tempfile.TemporaryDirectory() as folder, inference.threads():
         records = [
             {"id": path.stem, "image": str(path), "labels": {"Edema": k % 2}}
-            for k, path in enumerate(pictures(options.images or Path(folder), BATCH * 10))
+            for k, path in enumerate(pictures(options.images or Path(folder), batch * 10))
         ]
         run = start(options, records, Path(folder))
         n = options.steps
         times = rounds(options.rounds, lambda: steps(run, n), lambda: bare_steps(run, n))
-        print(f"{options.arch} at {options.size} pixels, batches of {BATCH}, {torch.get_num_threads()} threads")
-        print(f"chex-train: {BATCH * n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare step")
+        on = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} threads"
+        print(f"{options.arch} at {options.size} pixels, batches of {batch}, {on}")
+        print(f"chex-train: {batch * n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare step")
         checkpoint = checkpoints.Checkpoint(options.arch, ["Edema"], options.size, run.learner.model)
         checkpoints.save(Path(folder) / "c.pt", checkpoint)
-        predictor = predict.Predictor([f"{folder}/c.pt"], device="cpu")
-        n, bare = len(records), checkpoints.load(f"{folder}/c.pt").model  # laid out as users have it
-        times = rounds(options.rounds, lambda: scored(predictor, records), lambda: bare_forward(bare, options.size, n))
+        predictor = predict.Predictor([f"{folder}/c.pt"], device=options.device)
+        n, bare = len(records), checkpoints.load(f"{folder}/c.pt").model.to(options.device)  # laid out as users have it
+        times = rounds(
+            options.rounds, lambda: scored(predictor, records, batch), lambda: bare_forward(bare, options, n)
+        )
         print(f"chex-predict: {n / times[0]:.1f} images/s, {times[1] / times[0]:.1%} of the bare forward")
 
 
@@ -70,13 +79,20 @@ def start(options: argparse.Namespace, records: list[dict], folder: Path) -> tra
         size=options.size,
         optimizer="adamw",
         steps=10**6,
-        batch_size=BATCH,
+        batch_size=options.batch,
         checkpoint_every=10**6,
         augmentation=changes,
+        amp=options.amp,
     )
     data = train.Data(records, "made up")
     run = train.Run(
-        settings, train.settle_labels(data, data, settings), data, data, RunFolder(folder / "RUN", 1, 1), "cpu", 2
+        settings,
+        train.settle_labels(data, data, settings),
+        data,
+        data,
+        RunFolder(folder / "RUN", 1, 1),
+        options.device,
+        JOBS,
     )
     run.clock = run.events()
     return run
@@ -89,6 +105,8 @@ def rounds(n: int, *sides) -> list[float]:
         for side, found in zip(sides, times):
             begun = time.perf_counter()
             side()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if round_:
                 found.append(time.perf_counter() - begun)
     return [statistics.median(found) for found in times]
@@ -100,24 +118,27 @@ def steps(run: train.Run, n: int) -> None:
 
 
 def bare_steps(run: train.Run, n: int) -> None:
-    images = torch.randn(BATCH, 3, run.settings.size, run.settings.size)
-    target, weight = (table[:BATCH] for table in run.labels)
-    run.learner.model.train()
+    learner, settings = run.learner, run.settings
+    images = torch.randn(settings.batch_size, 3, settings.size, settings.size, device=run.device)
+    target, weight = (table[: settings.batch_size].to(run.device) for table in run.labels)
+    learner.model.train()
     for _ in range(n):
-        (run.learner.loss(run.learner.model(images), target, weight) / BATCH).backward()
-        run.learner.optimizer.step()
-        run.learner.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
+            output = learner.model(images)
+        (learner.loss(output, target, weight) / settings.batch_size).backward()
+        learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
 
 
-def scored(predictor: predict.Predictor, records: list[dict]) -> None:
+def scored(predictor: predict.Predictor, records: list[dict], batch: int) -> None:
     items = (Located("", dict(record)) for record in records)
-    assert sum(1 for _ in predict.apply(items, predictor, BATCH, 2)) == len(records)
+    assert sum(1 for _ in predict.apply(items, predictor, batch, JOBS)) == len(records)
 
 
-def bare_forward(model: torch.nn.Module, size: int, n: int) -> None:
-    images = torch.randn(BATCH, 3, size, size)
+def bare_forward(model: torch.nn.Module, options: argparse.Namespace, n: int) -> None:
+    images = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
     with torch.inference_mode():
-        for _ in range(n // BATCH):
+        for _ in range(n // options.batch):
             model(images)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gpu import need_gpu, unwaited
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from chextools.models import inference
@@ -58,23 +59,13 @@ def test_a_step_asks_for_no_value():
     assert "_fused_adam_" in noted.names and not noted.names & WAITING
 
 
-def need_gpu() -> None:
-    """Skip where there is no GPU, as in CI, which has none."""
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-
-
 @pytest.mark.parametrize("options", [{}, {"amp": "bf16", "channels_last": True}])
 def test_a_gpu_is_never_waited_for_in_a_step(options):
     need_gpu()
     learner, arguments = stepped("cuda", 0, **options)
     learner.learn(*arguments)  # the first one chooses its kernels
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with unwaited():
         learner.learn(1, *arguments[1:])
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(learner.loss_sum)
 
 
