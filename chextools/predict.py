@@ -44,13 +44,7 @@ class Predictor:
         with inference.one_thread():
             for checkpoint in self.checkpoints:
                 inference.place(checkpoint.network, self.device)
-        inference.whole_precision()
-
-    def workers(self) -> int:
-        """Batches to compute at once: one per core of a CPU."""
-        import torch
-
-        return torch.get_num_threads() if self.device.type == "cpu" else 1
+        inference.exactly()
 
     def predict(self, images: Mapping[Square, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(scores, logits), float64 [N, K], of [N, size, size] by square: the mean over each task's checkpoints.
@@ -98,7 +92,9 @@ def apply(
 
     first, number, same = None, 0, True
     with inference.threads():
-        found = inference.computed(inference.batches(items, squares, batch_size, jobs), work, predictor.workers())
+        found = inference.computed(
+            inference.batches(items, squares, batch_size, jobs), work, inference.workers(predictor.device)
+        )
         with contextlib.closing(found):
             for item, images, results in (pair + (results,) for batch, results in found for pair in batch):
                 if images is None:

@@ -26,12 +26,11 @@ STREAMED = ["gradcam", "gradcampp", "layercam", "hirescam", "deeplift", "lrp"]  
 
 
 @pytest.fixture(autouse=True)
-def whole_precision():
+def exactly():
     need_gpu()
-    before = torch.backends.cudnn.allow_tf32
-    inference.whole_precision()
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+    with torch.backends.cudnn.flags(enabled=True):
+        inference.exactly()
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ It cannot ask for more memory than its bytes hold.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -20,7 +21,7 @@ import numpy as np
 from chextools import tasks
 from chextools.errors import InputError, LimitError
 from chextools.heatmaps.heatmaps import Heatmaps, checked_sign
-from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members
+from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members, zipped
 from chextools.records.sizes import check_size
 
 MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800
@@ -49,20 +50,20 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
             arrays[name] = np.array([values.get(task, math.nan) for task in heatmaps.maps], "<f8")
     if heatmaps.chosen_sign:
         arrays["sign"] = np.array(heatmaps.chosen_sign)
-    import zipfile  # here, as most commands read only
-
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, array in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy")  # numpy.savez would write the time of day
-            member.create_system, member.external_attr = 3, 0o644 << 16
-            packed = io.BytesIO()
-            np.lib.format.write_array(packed, array, version=(1, 0), allow_pickle=False)
-            archive.writestr(member, packed.getvalue())
+    content = zipped({f"{name}.npy": _npy_head(a.dtype, a.shape) + a.tobytes() for name, a in arrays.items()})
     if hasattr(target, "write"):
-        target.write(content.getvalue())
+        target.write(content)
     else:
-        Path(target).write_bytes(content.getvalue())
+        Path(target).write_bytes(content)
+
+
+@functools.lru_cache(256)
+def _npy_head(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """What numpy writes before an array; a folder of heatmaps has few kinds."""
+    head = io.BytesIO()
+    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, about)
+    return head.getvalue()
 
 
 def read_npz(path: str | os.PathLike) -> Heatmaps:

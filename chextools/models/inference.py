@@ -110,6 +110,13 @@ def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) ->
         thread.join(1)  # unless it waits for input that may never come
 
 
+def workers(device: torch.device) -> int:
+    """Batches for `computed` to have in hand: one per core, or of a GPU one that it computes and one made ready."""
+    import torch
+
+    return {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
+
+
 class Unwanted(Exception):
     """Nobody wants the result any more."""
 
@@ -188,11 +195,15 @@ def device(name: str) -> torch.device:
     return found
 
 
-def whole_precision() -> None:
-    """Have GPUs compute convolutions in float32: by default cuDNN cuts 13 bits off, and maps do not sum any more."""
+def exactly() -> None:
+    """Have GPUs compute convolutions in float32, and to the same bits each time.
+
+    By default cuDNN cuts 13 bits off, so that maps do not sum any more, and may add gradients up in any order.
+    """
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

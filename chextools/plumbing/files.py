@@ -33,16 +33,16 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
     Raises InputError if the file exists and `force` is not given, or if it cannot be written there; OSError where no
     other of many files can be either, as their folder has gone or the disk is full.
     """
-    if clean or os.path.isdir(os.path.dirname(os.path.realpath(path))):
-        check_target(path, force)
-    if _is_special(path):
+    target, special = Path(os.path.realpath(path)), _is_special(path)
+    if clean or target.parent.is_dir():
+        _check(path, target, special, force)
+    if special:
         try:
             with open(path, "ab") as stream:  # what a shell has open, say for `>>`, is not cut
                 yield stream
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         return
-    target = Path(os.path.realpath(path))
     if clean:
         remove_stale(target.parent, target.name)
     temporary = target.with_name(f".{target.name[:100]}{_MARK}{os.uname().nodename}-{os.getpid()}")
@@ -69,8 +69,12 @@ def atomic(path: str | os.PathLike, force: bool = False, sync: bool = False, cle
 
 def check_target(path: str | os.PathLike, force: bool = False) -> None:
     """Raise InputError unless a file can be made at `path`: what can be known before hours of work."""
-    target = Path(os.path.realpath(path))
-    if _is_special(path):
+    _check(path, Path(os.path.realpath(path)), _is_special(path), force)
+
+
+def _check(path: str | os.PathLike, target: Path, special: bool, force: bool) -> None:
+    """target: what the path leads to."""
+    if special:
         return
     if target.is_dir():
         raise InputError(f"{path}: is a folder; name a file")

@@ -132,7 +132,7 @@ class Networks:
             found = logits if score == "logit" else member.about.probabilities(logits)
             if total is None:
                 total = torch.zeros(len(batch), len(self.ensemble.tasks), dtype=torch.float64)
-            total[:, member.columns] += found[:, member.logits].cpu().double()
+            total[:, member.columns] += found.cpu()[:, member.logits].double()
             count[member.columns] += 1
         assert total is not None
         return total / count

@@ -24,9 +24,8 @@ def of(baseline: Baseline, images: Tensor) -> Tensor:
     if isinstance(baseline, str):
         found = {"mean": _mean, "blur": _blur}[baseline](images)
     else:
-        found = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).expand(images.shape[1])[
-            None, :, None, None
-        ]
+        levels = [baseline] if isinstance(baseline, (int, float)) else baseline
+        found = torch.cat([images.new_full((1, 1, 1, 1), level) for level in levels], 1)  # made where the images are
     return found.expand(-1, *images.shape[1:])
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chextools.saliency import baselines
-from chextools.saliency.network import Network, Once, plainly
+from chextools.saliency.network import Network, Once, picked, plainly
 
 TOLERANCE = 1e-3  # of the change in logit: methods that are exact must meet it
 ROUNDING = 1e-6  # of the absolute values that were summed: what float32 may lose where a change is next to nothing
@@ -27,7 +27,7 @@ def deltas(
     The change is from the baseline's logit to the image's; without a baseline it is the image's logit.
     """
     with torch.no_grad():
-        change = model.whole(images)[:, list(tasks)].double()
+        change = picked(model.whole(images), tasks, 1).double()
         if baseline is not None:
-            change = change - model.whole(baselines.of(baseline, images))[:, list(tasks)].double()
+            change = change - picked(model.whole(baselines.of(baseline, images)), tasks, 1).double()
         return maps.sum((2, 3), dtype=torch.float64) - change, change

@@ -174,7 +174,7 @@ class _Rescale(Rules):
             where = torch.where(value >= before, at, at_before)
             change = (x - start).flatten(2).gather(2, where.flatten(2)).view_as(where)
             slope = torch.where(change == 0, 1, (value - before) / change)
-        return Winners.apply(x, value, where, slope)
+        return Winners.apply(x, value, where, slope, self.fetch_attr(node.target))
 
 
 Pair = tuple[Tensor, Tensor]  # of the image, whose gradient is the multiplier; and of the baseline
@@ -192,7 +192,7 @@ def _rescaled(function: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, st
         # elsewhere a small change is one of rounding errors over a small one; the derivative half-way is as exact
         close = change == 0 if straight else change.abs() < torch.finfo(x.dtype).eps ** 0.5 * (1 + x.abs())
         close = close | ~slope.isfinite()
-        if close.any():
+        if close.is_cuda or close.any():  # to ask a GPU costs more than to do it
             halfway = _derivative(function, (x + start) / 2).nan_to_num(0, 0, 0)  # a root's at 0
             slope = torch.where(close, halfway, slope)
     return Slope.apply(x, value, slope), before

@@ -18,7 +18,7 @@ from chextools.models import checkpoints, chunks, inference, selection
 from chextools.models.checkpoints import Checkpoint
 from chextools.saliency.completeness import ROUNDING, TOLERANCE, deltas
 from chextools.saliency.methods import UNCOUNTED, Method
-from chextools.saliency.network import Network, Once
+from chextools.saliency.network import Network, Once, picked
 from chextools.tasks import STUDY, study_order
 from chextools.xrays.squares import Square
 
@@ -68,7 +68,7 @@ class Ensemble:
         if method.double and self.device.type == "mps":
             log.warning("%s needs double precision, which this GPU lacks: running on the CPU", method.name)
             self.device = torch.device("cpu")
-        inference.whole_precision()
+        inference.exactly()
         loaded: list[tuple[Member, list[str]]] = []
         used = 0
         for path, checkpoint, counts in selection.loaded(chosen):
@@ -118,10 +118,11 @@ class Ensemble:
         return BATCH.get(self.device.type, 8)
 
     def workers(self) -> int:
-        """Batches to compute at once: one per core, unless one takes all of them, as on a GPU, or much memory."""
+        """Batches to compute at once, unless one takes all cores, or much memory."""
         streamed = any(member.network is None for member in self.members)
         alone = self.method.per_image and not self.method.to_input
-        return 1 if self.device.type != "cpu" or streamed or alone else torch.get_num_threads()
+        large = self.method.to_input and self.device.type != "cpu"
+        return 1 if streamed or alone or large else inference.workers(self.device)
 
     def explain(
         self, images: Mapping[Square, np.ndarray], options: Callable[[Checkpoint], dict]
@@ -166,7 +167,7 @@ class Ensemble:
                 for total, part in zip(deltas, self._completeness(once, inputs[key], member, found, absorbed, given)):
                     total[:, member.columns] += part
             maps.append(found.cpu())
-            scores[:, member.columns] += about.probabilities(once.logits().float())[:, member.logits].cpu()
+            scores[:, member.columns] += about.probabilities(once.logits().float()).cpu()[:, member.logits]
             count[member.columns] += 1
             del once, network
         return self._mean(maps, count).numpy(), *((total / count).numpy() for total in (scores, *deltas))
@@ -181,7 +182,7 @@ class Ensemble:
         if self.method.exact or (absorbed is not None and given.get("rule") != UNCOUNTED):
             taken = 0 if absorbed is None else absorbed
             delta = delta + taken
-            logit = network.logits()[:, member.logits].double()
+            logit = picked(network.logits(), member.logits, 1).double()
             parts = maps.abs().sum((2, 3), dtype=torch.float64) + logit.abs() + (logit - change + taken).abs()
             rounding = ROUNDING * parts
             maps[~(delta.abs() <= torch.maximum(TOLERANCE * change.abs(), rounding))] = torch.nan

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chextools.saliency.network import Network, over_tasks, plainly
+from chextools.saliency.network import Network, over_tasks, picked, plainly
 
 
 @plainly()
@@ -20,7 +20,7 @@ def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     if model.weights is not None:
         with torch.no_grad():
             features = model.spatial(model.features(images)[0])
-            weights = model.weights[list(tasks)] / (features.shape[2] * features.shape[3])
+            weights = picked(model.weights, tasks, 0) / (features.shape[2] * features.shape[3])
             return torch.einsum("kc,nchw->nkhw", weights, features).relu()
     features, means = model.mean_gradients(images, tasks)
     return torch.einsum("nkc,nchw->nkhw", over_tasks(means), features).relu()

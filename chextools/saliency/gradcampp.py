@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chextools.saliency.network import Network, over_tasks, plainly
+from chextools.saliency.network import Network, over_tasks, picked, plainly
 
 
 @plainly()
@@ -22,7 +22,7 @@ def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     if model.weights is not None:
         with torch.no_grad():
             features = model.spatial(model.features(images)[0])
-            slopes = model.weights[list(tasks)].relu()
+            slopes = picked(model.weights, tasks, 0).relu()
             weights = slopes * _inverse(2 + slopes * features.mean((2, 3))[:, None])  # [N, K, C]
             return torch.einsum("nkc,nchw->nkhw", weights, features).relu()
     features, gradients = model.gradients(images, tasks)

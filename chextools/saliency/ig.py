@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from chextools.models.chunks import in_chunks
+from chextools.models.inference import there
 from chextools.saliency import baselines
 from chextools.saliency.network import Network, input_gradients, plainly
 
@@ -33,8 +34,8 @@ def maps(
     back per task.
     """
     places, shares = np.polynomial.legendre.leggauss(steps)
-    points = torch.tensor((1 + places) / 2, dtype=images.dtype, device=images.device)[:, None, None, None]
-    weights = torch.tensor(shares / 2, dtype=torch.float64, device=images.device)
+    points = there(torch.tensor((1 + places) / 2, dtype=images.dtype), images.device)[:, None, None, None]
+    weights = there(torch.tensor(shares / 2, dtype=torch.float64), images.device)
     starts = baselines.of(baseline, images).expand_as(images)
     maps = images.new_empty(len(images), len(tasks), *images.shape[2:])
     for n, (image, start) in enumerate(zip(images, starts)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chextools.saliency.network import Network, over_tasks, plainly
+from chextools.saliency.network import Network, over_tasks, picked, plainly
 
 
 @plainly()
@@ -16,7 +16,7 @@ def maps(model: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     if model.weights is not None:
         with torch.no_grad():
             features = model.spatial(model.features(images)[0])
-            weights = model.weights[list(tasks)].relu() / (features.shape[2] * features.shape[3])
+            weights = picked(model.weights, tasks, 0).relu() / (features.shape[2] * features.shape[3])
             return torch.einsum("kc,nchw->nkhw", weights, features).relu()
     features, gradients = model.gradients(images, tasks)
     return over_tasks((gradient.relu() * features).sum(1).relu() for gradient in gradients)

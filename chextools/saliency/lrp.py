@@ -62,6 +62,7 @@ from chextools.saliency.rules import (
 RULES = ("epsilon-plus", "epsilon", UNCOUNTED)
 EPSILON = 0.01  # of the root mean square of a layer's outputs
 _LEAST = 1e-6  # of an output: where all parts of its sign are less, it is its bias
+_NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid)
 _NOT_ZERO_AT_ZERO = (nn.Sigmoid, nn.Hardsigmoid)  # relevance would come from nothing
 
 
@@ -256,6 +257,9 @@ class _EpsilonPlus(_Epsilon):
         self.only_positive: dict[fx.Node, bool] = {}
         for node in reversed(network.graph.nodes):
             self.only_positive[node] = self._matters_if_positive(node)
+        self.never_negative: dict[fx.Node, bool] = {}
+        for node in network.graph.nodes:
+            self.never_negative[node] = self._is_never_negative(node)
 
     def _matters_if_positive(self, node: fx.Node) -> bool:
         """Whether relevance comes to this node's output only where that is positive: half of the work is saved."""
@@ -267,6 +271,19 @@ class _EpsilonPlus(_Epsilon):
             if not (relu or passing):
                 return False
         return True
+
+    def _is_never_negative(self, node: fx.Node) -> bool:
+        """Whether what it makes cannot be negative, as its kind alone says."""
+        kind = self.kinds[node]
+        if node.op == "call_module":
+            if isinstance(self.module.get_submodule(str(node.target)), _NEVER_NEGATIVE):
+                return True
+            passing = kind in (AVERAGE, MAXIMUM, MOVE)
+        elif kind == SUM:
+            passing = all(isinstance(each, fx.Node) for each in node.args[:2])
+        else:
+            passing = kind == AVERAGE or called(node) in ("cat", "concat", "flatten")
+        return passing and all(self.never_negative[each] for each in node.all_input_nodes)
 
     def _layer(self, node: fx.Node, inputs: tuple) -> Tensor:
         x, layer = inputs[0], self.fetch_attr(str(node.target))
@@ -280,7 +297,8 @@ class _EpsilonPlus(_Epsilon):
             return layer._conv_forward(x, weight, None)  # noqa: SLF001 - its own padding and all
 
         positive, negative = x.relu(), -(-x).relu()
-        signed = bool((x < 0).any())
+        # a CPU is asked, to save half of the work; to ask a GPU would have it wait
+        signed = not self.never_negative[node.all_input_nodes[0]] and (x.is_cuda or bool((x < 0).any()))
         parts = apply(positive, up) + (apply(negative, down) if signed else 0)
         others = None
         if not self.only_positive[node]:

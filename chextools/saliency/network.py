@@ -255,6 +255,11 @@ def gradients_of_several(leaves: Sequence[Tensor], logits: Tensor, tasks: Sequen
             yield torch.autograd.grad(logits[:, task].sum(), leaves, retain_graph=place < len(tasks), allow_unused=True)
 
 
+def picked(values: Tensor, places: Sequence[int], dim: int) -> Tensor:
+    """`values` at some places of a dimension. A list for an index would make the CPU wait for a GPU."""
+    return torch.stack([values.select(dim, place) for place in places], dim)
+
+
 def over_tasks(maps: Iterator[Tensor]) -> Tensor:
     """One map [N, h, w] per task to [N, K, h, w]."""
     return torch.stack(list(maps), dim=1)

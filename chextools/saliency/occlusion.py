@@ -13,7 +13,7 @@ from torch import Tensor
 
 from chextools.models.inference import leave_if_stopped
 from chextools.saliency import baselines
-from chextools.saliency.network import Network, plainly
+from chextools.saliency.network import Network, picked, plainly
 
 
 @plainly()
@@ -31,10 +31,9 @@ def maps(
 
     window, stride: in pixels of the input. baseline: what replaces it, see `baselines`. batch: occluded images at once.
     """
-    tasks = list(tasks)
     with torch.no_grad():
         fill = baselines.of(baseline, images).expand_as(images)
-        whole = model(images)[:, tasks]
+        whole = picked(model(images), tasks, 1)
         size = images.shape[2:]
         boxes = list(windows(size[0], size[1], window, stride))
         total = images.new_zeros(len(images), len(tasks), *size)
@@ -45,10 +44,10 @@ def maps(
         for start in range(0, len(jobs), batch):
             leave_if_stopped()
             part = jobs[start : start + batch]
-            occluded = images[[n for n, _ in part]]
+            occluded = picked(images, [n for n, _ in part], 0)
             for row, (n, (top, bottom, left, right)) in enumerate(part):
                 occluded[row, :, top:bottom, left:right] = fill[n, :, top:bottom, left:right]
-            logits = model(occluded)[:, tasks]
+            logits = picked(model(occluded), tasks, 1)
             for row, (n, (top, bottom, left, right)) in enumerate(part):
                 total[n, :, top:bottom, left:right] += (whole[n] - logits[row])[:, None, None]
         return total / count

@@ -260,18 +260,26 @@ class Slope(Function):
 class Winners(Function):
     """The same of a pool: each output is said to be `slope` times one pixel of the input [N, C, H, W].
 
-    apply(x, value, where, slope), where: int64, which pixel, row by row; the last three [N, C, h, w]. Windows may
-    overlap.
+    apply(x, value, where, slope, pool), where: int64, which pixel, row by row; the last three [N, C, h, w]. Windows may
+    overlap: what a pixel gets is summed in one order, also on a GPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, where: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, where: Tensor, slope: Tensor, pool: nn.MaxPool2d) -> Tensor:
         ctx.save_for_backward(where, slope)
-        ctx.shape = x.shape
+        ctx.shape, ctx.pool = x.shape, pool
         return value.detach().view_as(value)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         where, slope = ctx.saved_tensors
-        total = gradient.new_zeros(ctx.shape).flatten(2)
-        return total.scatter_add(2, where.flatten(2), (gradient * slope).flatten(2)).view(ctx.shape), None, None, None
+        sides = (_pair(each) for each in (ctx.pool.kernel_size, ctx.pool.stride, ctx.pool.padding, ctx.pool.dilation))
+        of_shape = gradient.new_zeros(()).expand(ctx.shape)  # all that is looked at
+        total = torch.ops.aten.max_pool2d_with_indices_backward(
+            (gradient * slope).contiguous(), of_shape, *sides, ctx.pool.ceil_mode, where.contiguous()
+        )
+        return total, None, None, None, None
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else sides

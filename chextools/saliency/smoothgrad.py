@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from chextools.models.chunks import in_chunks
+from chextools.models.inference import there
 from chextools.saliency.floors import fingerprint
 from chextools.saliency.network import Network, input_gradients, plainly
 
@@ -46,4 +47,4 @@ def maps(
 def _noise(key: str, image: Tensor) -> Tensor:
     """[1, H, W] of independent standard normal numbers, the same on any device."""
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-    return torch.randn(1, *image.shape[1:], generator=generator).to(image)
+    return there(torch.randn(1, *image.shape[1:], generator=generator), image.device).to(image.dtype)

@@ -143,8 +143,8 @@ class Run:
             devices = [self.device] if self.device.type == "cuda" else []
             stack.enter_context(torch.random.fork_rng(devices))
             stack.enter_context(inference.threads())
-            if devices:
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
+            if devices:  # to choose kernels by their speed would make other bits each time
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True))
             yield from self._events(stop)
 
     def _events(self, stop: Callable[[], bool]) -> Iterator[dict | None]:

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="threads that decode images for chex-cam")
     options = parser.parse_args()
     torch.manual_seed(0)
-    inference.whole_precision()  # as chex-cam: float32 on a GPU, too
+    inference.exactly()  # as chex-cam: float32 on a GPU, too
     model = architectures.build(options.arch, len(CHEXPERT), options.size).eval().to(options.device)
     tasks = list(range(len(CHEXPERT)))
     batch = torch.randn(BATCH[options.device], 3, options.size, options.size, device=options.device)

@@ -67,7 +67,8 @@ def pictures(folder: Path, n: int) -> list[Path]:
     found = sorted(folder.rglob("*.jpg"))[:n]
     random = np.random.default_rng(0)
     for k in range(len(found), n):
-        Image.fromarray(random.integers(0, 255, (512, 512), np.uint8)).save(folder / f"{k}.jpg", quality=90)
+        low = Image.fromarray(random.integers(0, 255, (64, 64), np.uint8))  # smooth, as X-rays are
+        low.resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"{k}.jpg", quality=90)
         found.append(folder / f"{k}.jpg")
     return found
 

@@ -74,7 +74,7 @@ def test_a_gpu_trains_as_a_cpu_does():
     losses = []
     for device in ("cpu", "cuda"):
         learner, arguments = stepped(device, 0)
-        inference.whole_precision()
+        inference.exactly()
         learner.learn(*arguments)
         losses.append(learner.mean_loss())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
