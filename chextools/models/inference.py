@@ -111,10 +111,10 @@ def computed(batches: Generator[B], work: Callable[[B], R], workers: int = 1) ->
 
 
 def workers(device: torch.device) -> int:
-    """Batches for `computed` to have in hand: one per core, or of a GPU one that it computes and one made ready."""
+    """Batches for `computed` to have in hand: one per core of a CPU. Beside a GPU two wait for Python's one lock."""
     import torch
 
-    return {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 class Unwanted(Exception):

@@ -121,8 +121,7 @@ class Ensemble:
         """Batches to compute at once, unless one takes all cores, or much memory."""
         streamed = any(member.network is None for member in self.members)
         alone = self.method.per_image and not self.method.to_input
-        large = self.method.to_input and self.device.type != "cpu"
-        return 1 if streamed or alone or large else inference.workers(self.device)
+        return 1 if streamed or alone else inference.workers(self.device)
 
     def explain(
         self, images: Mapping[Square, np.ndarray], options: Callable[[Checkpoint], dict]

@@ -259,7 +259,7 @@ class Learner:
         self.guide = self._make_guide() if self.outlines else None
         self.frozen = rates.freeze_trunk(self.model) if settings.trunk_rate == 0 else []
         groups = rates.groups(self.model, settings.lr, settings.trunk_rate or 1, settings.layer_decay, settings.size)
-        by_pixel = self.device.type == "cpu" if settings.channels_last is None else settings.channels_last
+        by_pixel = self.device.type != "mps" if settings.channels_last is None else settings.channels_last
         self._layout = torch.channels_last if by_pixel else torch.contiguous_format
         self.model.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
         if code := self.own.get("optimizer"):

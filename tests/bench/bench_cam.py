@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rivals", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=8, help="of integrated gradients: likewise")
+    parser.add_argument("--steps", type=int, default=8, help="of integrated gradients: likewise; fill a GPU with 32")
     parser.add_argument("--window", type=int, default=160, help="of occlusion: the ratio hardly depends on it")
     parser.add_argument("--device", default="cpu", help="of chex-cam, bare passes and rivals")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="threads that decode images for chex-cam")
