@@ -12,7 +12,8 @@ from chextools.heatmaps.levels import bin_starts
 from chextools.heatmaps.pixels import MOST_EVALUATED, Pixels, at_least, over_cells
 from chextools.heatmaps.sampling import Cells, cells_of
 
-_PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
+_PIXELS_AT_ONCE = 1 << 17  # elements per temporary: a handful of them stay in a core's second-level cache
+_LEVEL = np.float32(2.0**-24)  # of its slack, a pixel: what is less steep is as good as level
 _NARROW = 6  # nodes that a patch is wide at most: a level crosses few columns of a wide one
 
 
@@ -68,21 +69,21 @@ class Patches:
         for cells in self._classes(cut):
             i, j = np.divmod(cells, len(x.count))
             planes = self._planes(cells)
-            p = np.arange(planes[6].max(), dtype=np.float32)[:, None]
-            slope, turn = planes[2] + p * planes[3], np.empty((len(p), len(cells)), np.intp)
+            p = np.arange(planes[6].max(), dtype=np.float32)
+            slope, turn = planes[2, :, None] + p * planes[3, :, None], np.empty((len(cells), len(p)), np.intp)
 
             def take(block, part, turn=turn):
-                turn[:, block] = part
+                turn[block] = part
 
-            p, n, near, odd = self._cross(planes, np.arange(len(cells)), np.full(len(cells), threshold), take)
-            settled = self._settle(cells[n], np.full(len(n), threshold), slope[p, n], p, near, odd)
+            n, p, near, odd = self._cross(planes, np.arange(len(cells)), np.full(len(cells), threshold), take)
+            settled = self._settle(cells[n], np.full(len(n), threshold), slope[n, p], p, near, odd)
             if settled is None:
                 return None
-            turn[p, n], inside = settled
-            odd = p[odd], n[odd]
-            p, rows = np.arange(len(turn))[:, None], y.count[i]
-            top = (x.first[j] + p) * height + y.first[i]
-            known = p < x.count[j]
+            turn[n, p], inside = settled
+            odd = n[odd], p[odd]
+            p, rows = np.arange(turn.shape[1]), y.count[i][:, None]
+            top = (x.first[j][:, None] + p) * height + y.first[i][:, None]
+            known = p < x.count[j][:, None]
             known[odd] = False
             ends.append((top + np.where(slope >= 0, turn, 0))[known])
             ends.append((top + np.where(slope >= 0, rows, rows - turn))[known])
@@ -148,48 +149,47 @@ class Patches:
 
     @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # level columns: beyond either end, or doubtful
     def _cross(self, planes, owner, level, take):
-        """Where the columns of patches cross levels: owner int [n] into planes, level float32 [n].
+        """Where the columns of patches cross levels: owner int [n], ascending, into planes, level float32 [n].
 
-        Calls take(block, turn) with a slice of n and float32 [width, block]: how many of a column's pixels are below
+        Calls take(block, turn) with a slice of n and float32 [block, width]: how many of a column's pixels are below
         the level, its first ones where its slope is >= 0, else its last; 0 beyond a narrower patch's end. Where
-        rounding may decide it is 0 too, and the column is in what is returned, to be evaluated: arrays p and n; near,
+        rounding may decide it is 0 too, and the column is in what is returned, to be evaluated: arrays n and p; near,
         the pixel next to the crossing; and odd, whether the column is so level that any pixel may be.
         """
         width, least = int(planes[6].max()), int(planes[6].min())
-        p = np.arange(width, dtype=np.float32)[:, None]
+        p = np.arange(width, dtype=np.float32)
         step = min(max(1, _PIXELS_AT_ONCE // width), len(owner))
-        space = np.empty((5, width * step), np.float32)  # allocating each time would cost as much as the arithmetic
+        space = np.empty((4, step, width), np.float32)  # allocating each time would cost as much as the arithmetic
+        lowest, close = np.full((step, width), np.float32(-0.5)), np.empty((step, width), bool)
         doubts = []
         for k in range(0, len(owner), step):
-            block = slice(k, k + step)
-            base, along, down, twist, slack, rows, columns = planes.take(owner[block], axis=1)
-            need, steep, turn, near, off = space[:, : width * len(base)].reshape(5, width, len(base))
-            np.multiply(p, along, out=need)
-            np.subtract(level[block] - base, need, out=need)
-            np.multiply(p, twist, out=steep)
-            steep += down
-            np.abs(steep, out=steep)  # a falling column is a rising one seen from below
-            np.divide(need, steep, out=turn)
-            middle = (rows - 1) / 2
-            turn += middle
-            np.maximum(turn, np.full_like(rows, -0.5), out=turn)
-            np.minimum(turn, rows - np.float32(0.5), out=turn)
-            np.rint(turn, out=near)
-            np.ceil(turn, out=turn)
-            np.subtract(near, middle, out=off)
-            off *= steep  # does the pixel next to the crossing clear the level?
-            off -= need
-            np.abs(off, out=off)
-            found = np.flatnonzero(~(off > slack))
-            turn.ravel()[found] = 0
-            q, n = np.divmod(found, len(base))
-            doubts.append((q, n + k, near.ravel()[found], steep.ravel()[found] <= 2 * slack[n]))
+            own = owner[k : k + step]
+            some = slice(own[0], own[-1] + 1)
+            own = own - own[0]
+            base, along, down, twist, slack, rows, columns = planes[:, some, None]
+            steep = np.maximum(np.abs(p * twist + down), slack * _LEVEL)  # a falling column is a rising one from below
+            first = base + (p * along - (rows - 1) / 2 * steep)  # pixel of a column
+            highest = np.repeat(rows - np.float32(0.5), width, 1)
             if least < width:
-                turn[least:] *= p[least:] < columns
-            take(block, turn)
-        p, n, near, odd = map(np.concatenate, zip(*doubts))
+                highest[p >= columns] = -0.5
+            crossing, near, turn, of_cell = space[:, : len(own)]
+            np.subtract(level[k : k + step, None], first.take(own, 0, of_cell, "clip"), out=crossing)
+            crossing *= (1 / steep).take(own, 0, of_cell, "clip")
+            np.maximum(crossing, lowest[: len(own)], out=near)
+            np.minimum(near, highest.take(own, 0, of_cell, "clip"), out=near)
+            np.ceil(near, out=turn)
+            np.rint(near, out=near)
+            crossing -= near  # is it far enough from the pixel next to it?
+            np.abs(crossing, out=crossing)
+            np.less_equal(crossing, (slack / steep).take(own, 0, of_cell, "clip"), out=close[: len(own)])
+            found = np.flatnonzero(close[: len(own)])
+            turn.ravel()[found] = 0
+            n, q = np.divmod(found, width)
+            doubts.append((n + k, q, near.ravel()[found], (steep <= 2 * slack)[own[n], q]))
+            take(slice(k, k + step), turn)
+        n, p, near, odd = map(np.concatenate, zip(*doubts))
         real = p < planes[6, owner[n]]
-        return p[real], n[real], near[real], odd[real]
+        return n[real], p[real], near[real], odd[real]
 
     def _settle(self, cells, level, slope, p, near, odd):
         """The turns of doubtful columns p of patches, as `_cross` would give them, from their pixels: float32 [n].
@@ -235,11 +235,14 @@ class Patches:
             owner = np.repeat(np.arange(len(cells)), times)
             k = np.arange(len(owner)) + (first[cells] - np.cumsum(times) + times)[owner]
             above, planes = area[cells][owner], self._planes(cells)
+            ones = np.ones(int(planes[6].max()), np.float32)
+            if planes[5].max() * len(ones) >= 2**24:  # more than float32 counts
+                ones = ones.astype(np.float64)
 
-            def take(block, turn, above=above):
-                above[block] -= turn.sum(0)
+            def take(block, turn, above=above, ones=ones):
+                above[block] -= turn @ ones  # the sums of short rows, sooner
 
-            p, n, near, odd = self._cross(planes, owner, level[k], take)
+            n, p, near, odd = self._cross(planes, owner, level[k], take)
             slope = planes[2, owner[n]] + p.astype(np.float32) * planes[3, owner[n]]
             settled = self._settle(cells[owner[n]], level[k[n]], slope, p, near, odd)
             if settled is None:

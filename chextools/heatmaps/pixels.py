@@ -72,16 +72,16 @@ class Pixels:
 
     def argmax(self) -> tuple[int, int]:
         """(y, x) of the greatest pixel; of equal ones the first in row-major order."""
+        if not self.scale:
+            return 0, 0
         some = self._peaks(self._highest, self.maximum - self.slack) if self.is_solvable else None
         if some is not None:
             y, x, v = some
             y, x = (np.broadcast_to(a, v.shape)[v == self.maximum] for a in (y, x))
             return divmod(int((y * self.size[1] + x).min()), self.size[1])
-        for y, rows in self.rows():
-            found = np.flatnonzero(rows == self.maximum)
-            if found.size:
-                return int(y + found[0] // self.size[1]), int(found[0] % self.size[1])
-        raise AssertionError("no pixel is the greatest")
+        firsts = [(y, rows.ravel(), int(rows.argmax())) for y, rows in self.rows()]
+        y, rows, first = max(firsts, key=lambda block: block[1][block[2]])  # the first of equal ones
+        return y + first // self.size[1], first % self.size[1]
 
     # Every pixel, in blocks of rows
 
@@ -136,6 +136,8 @@ class Pixels:
 
     def _largest(self, sign):
         """The greatest of sign * pixel, for sign 1 or -1."""
+        if not self.scale:
+            return self.scale
         if self.is_solvable:
             bound, other = (self._highest, self._lowest) if sign > 0 else (-self._lowest, -self._highest)
             top, start = bound.max(), other.argmax()  # in a plateau, if there is one at the top
