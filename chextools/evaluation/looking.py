@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # most evaluations read no heatmaps
 RECORD, PIXELS = "record", "px"  # units of distances: mm by each record's spacing, and pixels
 AREAS = 5  # what is measured whatever was asked for
 HAS_LOOK = 4  # its last: whether the prediction has a point or heatmap
+_AT_ONCE = 32  # CXRs that a process takes of many: to hand one over takes as long as to measure it
 _CONE = 33  # nodes of a heatmap's side
 
 
@@ -115,7 +116,7 @@ def measure(
     triples = ((item, *(side.get(_id(item)) for side in known)) for item in items)
     lung_tasks = lungs_of(lungs) if lungs else []
     work = partial(_measured, settings=settings, has_truth=truth is not None, lung_tasks=lung_tasks)
-    return ordered_map(work, triples, jobs)
+    return ordered_map(work, triples, jobs, most=_AT_ONCE)
 
 
 def _id(item: Located | Failure) -> str:

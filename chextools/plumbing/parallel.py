@@ -19,6 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOGIN_NODE_JOBS = 4
+_UNTIL_MORE = 16  # times that processes are given as many items as before
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 
@@ -33,11 +34,14 @@ def default_jobs() -> int:
     return max(1, cores // max(1, int(sharing) if sharing.isdigit() else 1))
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2) -> Generator[R]:
-    """`map(function, items)` on `jobs` processes: same results, same order, `ahead` items in flight per process.
+def ordered_map(
+    function: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int = 2, most: int = 1
+) -> Generator[R]:
+    """`map(function, items)` on `jobs` processes: same results, same order, `ahead` times in flight what one takes.
 
-    With one job there is no process, and never are there more than items. Workers leave Ctrl-C to the parent, and end
-    when it does, however it ends.
+    most: items that a process takes at once, one at first and more as there turn out to be many; results then wait for
+    each other. With one job there is no process, and never are there more than items. Workers leave Ctrl-C to the
+    parent, and end when it does, however it ends.
     """
     items = iter(items)
     first = list(itertools.islice(items, max(jobs, 1)))
@@ -53,17 +57,20 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
     waiting: deque = deque()
     finished = False
     try:
-        for item in items:
+        for number in itertools.count():
+            some = list(itertools.islice(items, min(most, 1 + number // _UNTIL_MORE)))
+            if not some:
+                break
             try:
-                waiting.append(pool.submit(function, item))
+                waiting.append(pool.submit(_results, function, some))
             except OSError as error:
                 raise InputError(f"cannot start {jobs} processes ({error.strerror}); try fewer with --jobs") from None
             while waiting[0].done() and len(waiting) > 1:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
             if len(waiting) >= jobs * ahead:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
         pool.shutdown()
         finished = True
     except BrokenProcessPool:
@@ -79,6 +86,10 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int, ahead
                 # One may have died halfway through a result. The thread that reads it would wait for the rest, and the
                 # interpreter for the thread, as long as anybody can write.
                 results._writer.close()  # noqa: SLF001 - nothing public closes it
+
+
+def _results(function: Callable[[T], R], items: list[T]) -> list[R]:
+    return [function(item) for item in items]
 
 
 def keep_memory() -> None:

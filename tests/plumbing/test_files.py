@@ -88,6 +88,21 @@ def test_ordered_map_keeps_order():
     assert list(parallel.ordered_map(slow_square, range(20), 3)) == [n * n for n in range(20)]
 
 
+def own_number(n: int) -> tuple[int, int]:
+    return n, os.getpid()
+
+
+def test_ordered_map_hands_out_more_at_once_as_there_are_many():
+    found = list(parallel.ordered_map(own_number, range(500), 2, most=7))
+    assert [n for n, _ in found] == list(range(500)) and os.getpid() not in {process for _, process in found}
+    taken = []
+    results = parallel.ordered_map(own_number, (taken.append(n) or n for n in range(10_000)), 2, most=7)
+    for _ in range(1000):
+        next(results)
+    assert len(taken) <= 1000 + 4 * 7 + 7
+    results.close()
+
+
 def large(n: int) -> bytes:
     return bytes(1 << 24)  # far more than a pipe holds: whoever is killed is in the middle of it
 
