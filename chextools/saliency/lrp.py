@@ -280,7 +280,7 @@ class _EpsilonPlus(_Epsilon):
                 return True
             passing = kind in (AVERAGE, MAXIMUM, MOVE)
         elif kind == SUM:
-            passing = all(isinstance(each, fx.Node) for each in node.args[:2])
+            passing = not node.kwargs and all(isinstance(each, fx.Node) for each in node.args)
         else:
             passing = kind == AVERAGE or called(node) in ("cat", "concat", "flatten")
         return passing and all(self.never_negative[each] for each in node.all_input_nodes)
