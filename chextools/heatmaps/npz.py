@@ -21,7 +21,7 @@ import numpy as np
 from chextools import tasks
 from chextools.errors import InputError, LimitError
 from chextools.heatmaps.heatmaps import Heatmaps, checked_sign
-from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members, zipped
+from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members
 from chextools.records.sizes import check_size
 
 MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800
@@ -50,11 +50,18 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
             arrays[name] = np.array([values.get(task, math.nan) for task in heatmaps.maps], "<f8")
     if heatmaps.chosen_sign:
         arrays["sign"] = np.array(heatmaps.chosen_sign)
-    content = zipped({f"{name}.npy": _npy_head(a.dtype, a.shape) + a.tobytes() for name, a in arrays.items()})
+    import zipfile  # here, as most commands read only
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # numpy.savez would write the time of day
+            member.create_system, member.external_attr = 3, 0o644 << 16
+            archive.writestr(member, _npy_head(array.dtype, array.shape) + array.tobytes())
     if hasattr(target, "write"):
-        target.write(content)
+        target.write(content.getvalue())
     else:
-        Path(target).write_bytes(content)
+        Path(target).write_bytes(content.getvalue())
 
 
 @functools.lru_cache(256)

@@ -12,7 +12,7 @@ from chextools.heatmaps.levels import bin_starts
 from chextools.heatmaps.pixels import MOST_EVALUATED, Pixels, at_least, over_cells
 from chextools.heatmaps.sampling import Cells, cells_of
 
-_PIXELS_AT_ONCE = 1 << 17  # elements per temporary: a handful of them stay in a core's second-level cache
+_PIXELS_AT_ONCE = 1 << 17  # elements per temporary: of fewer numpy's calls cost more, more leave the caches
 _LEVEL = np.float32(2.0**-24)  # of its slack, a pixel: what is less steep is as good as level
 _NARROW = 6  # nodes that a patch is wide at most: a level crosses few columns of a wide one
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 
@@ -79,9 +80,8 @@ class Pixels:
             y, x, v = some
             y, x = (np.broadcast_to(a, v.shape)[v == self.maximum] for a in (y, x))
             return divmod(int((y * self.size[1] + x).min()), self.size[1])
-        firsts = [(y, rows.ravel(), int(rows.argmax())) for y, rows in self.rows()]
-        y, rows, first = max(firsts, key=lambda block: block[1][block[2]])  # the first of equal ones
-        return y + first // self.size[1], first % self.size[1]
+        peaks = ((rows.max(), y * self.size[1] + int(rows.argmax())) for y, rows in self.rows())
+        return divmod(max(peaks, key=itemgetter(0))[1], self.size[1])  # of equal ones the first block's
 
     # Every pixel, in blocks of rows
 

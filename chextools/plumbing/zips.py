@@ -1,19 +1,15 @@
-"""Whole files; members of zip archives such as npz and torch.save write, read without copying any, or written."""
+"""Whole files, and members of zip archives such as npz and torch.save write, without copying any."""
 
 from __future__ import annotations
 
 import os
 import stat
 import struct
-import zlib
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from chextools.errors import InputError, LimitError
 
 STORED, DEFLATED = 0, 8  # ways to compress a member
-_DATE = 0x21  # 1980-01-01, the first there is
-_UNIX, _MODE = b"\x14\x03", 0o644 << 16  # who made it, and how the file is to be read
 MAX_FILE = 2**29  # bytes; the study's pickles have 1.6 million
 
 
@@ -84,19 +80,3 @@ def zip_members(archive: memoryview) -> dict[str, Member]:
 def in_ascii(name: str) -> str:
     """A name out of a file, fit for one line."""
     return ascii(name[:200])[1:-1]
-
-
-def zipped(members: Mapping[str, bytes]) -> bytes:
-    """A zip archive of files by name, stored as they are, in less than 4 GiB; equal ones give equal bytes."""
-    parts, directory, position = [], [], 0
-    for name, data in members.items():
-        called = name.encode("ascii")
-        about = struct.pack(
-            "<HHHHHIIIHH", 20, 0, STORED, 0, _DATE, zlib.crc32(data), len(data), len(data), len(called), 0
-        )
-        parts += [b"PK\3\4", about, called, data]
-        directory += [b"PK\1\2", _UNIX, about, struct.pack("<HHHII", 0, 0, 0, _MODE, position), called]
-        position += 4 + len(about) + len(called) + len(data)
-    size = sum(map(len, directory))
-    end = struct.pack("<HHHHIIH", 0, 0, len(members), len(members), size, position, 0)
-    return b"".join([*parts, *directory, b"PK\5\6", end])

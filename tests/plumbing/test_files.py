@@ -95,6 +95,8 @@ def own_number(n: int) -> tuple[int, int]:
 def test_ordered_map_hands_out_more_at_once_as_there_are_many():
     found = list(parallel.ordered_map(own_number, range(500), 2, most=7))
     assert [n for n, _ in found] == list(range(500)) and os.getpid() not in {process for _, process in found}
+    more = 16 * (1 + 2 + 3 + 4 + 5 + 6)  # from where on each process takes seven
+    assert all(len({process for _, process in found[k : k + 7]}) == 1 for k in range(more, 493, 7))
     taken = []
     results = parallel.ordered_map(own_number, (taken.append(n) or n for n in range(10_000)), 2, most=7)
     for _ in range(1000):
