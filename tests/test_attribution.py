@@ -14,6 +14,7 @@ from torch import nn
 from chextools.errors import InputError
 from chextools.models.chunks import in_chunks
 from chextools.saliency import baselines, floors, lrp, smoothgrad
+from chextools.saliency import deeplift as deeplift_module
 from chextools.saliency.completeness import TOLERANCE, deltas
 from chextools.saliency.deeplift import check
 from chextools.saliency.deeplift import maps as deeplift
@@ -111,6 +112,14 @@ def test_deeplift_is_complete_on_the_studys_nets(arch, dtype, tolerance):
     for baseline in (0.0, "blur"):
         delta, change = deltas(net, batch, TASKS, deeplift(net, batch, TASKS, baseline=baseline), baseline)
         assert (delta / change).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("module", [deeplift_module, lrp])
+def test_work_that_a_gpu_is_not_asked_about_changes_nothing(module, monkeypatch):
+    net, batch = Network(calibrated("densenet121").double()), images(1, 64).double()
+    asked = module.maps(net, batch, TASKS)
+    monkeypatch.setattr(module, "may_hold", lambda flags: True)
+    close(module.maps(net, batch, TASKS), asked, 1e-12)
 
 
 def test_deeplift_is_captums_where_that_is_right():

@@ -39,6 +39,7 @@ from chextools.saliency.rules import (
     Winners,
     by_channel,
     grouped,
+    may_hold,
     replaced,
     scores_of_attention,
 )
@@ -192,7 +193,7 @@ def _rescaled(function: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, st
         # elsewhere a small change is one of rounding errors over a small one; the derivative half-way is as exact
         close = change == 0 if straight else change.abs() < torch.finfo(x.dtype).eps ** 0.5 * (1 + x.abs())
         close = close | ~slope.isfinite()
-        if close.is_cuda or close.any():  # to ask a GPU costs more than to do it
+        if may_hold(close):
             halfway = _derivative(function, (x + start) / 2).nan_to_num(0, 0, 0)  # a root's at 0
             slope = torch.where(close, halfway, slope)
     return Slope.apply(x, value, slope), before

@@ -56,6 +56,7 @@ from chextools.saliency.rules import (
     Slope,
     by_channel,
     grouped,
+    may_hold,
     scores_of_attention,
 )
 
@@ -297,8 +298,7 @@ class _EpsilonPlus(_Epsilon):
             return layer._conv_forward(x, weight, None)  # noqa: SLF001 - its own padding and all
 
         positive, negative = x.relu(), -(-x).relu()
-        # a CPU is asked, to save half of the work; to ask a GPU would have it wait
-        signed = not self.never_negative[node.all_input_nodes[0]] and (x.is_cuda or bool((x < 0).any()))
+        signed = not self.never_negative[node.all_input_nodes[0]] and may_hold(x < 0)
         parts = apply(positive, up) + (apply(negative, down) if signed else 0)
         others = None
         if not self.only_positive[node]:

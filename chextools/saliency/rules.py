@@ -227,6 +227,11 @@ def scores_of_attention(given: dict[str, Any], query: Tensor, key: Tensor) -> tu
     return scale, mask
 
 
+def may_hold(flags: Tensor) -> bool:
+    """Whether any is true, which saves work where none is; of a GPU that it may be, as to ask would be to wait."""
+    return flags.is_cuda or bool(flags.any())
+
+
 def grouped(x: Tensor, groups: int) -> Tensor:
     """[N, C, ...] as [N, groups, everything else]."""
     return x.reshape(x.shape[0], groups, -1)
