@@ -122,6 +122,15 @@ def test_work_that_a_gpu_is_not_asked_about_changes_nothing(module, monkeypatch)
     close(module.maps(net, batch, TASKS), asked, 1e-12)
 
 
+@pytest.mark.parametrize("make,size", [(lambda: Network(network("densenet121")), 64), (lambda: on(plain_cnn()), 24)])
+def test_only_what_cannot_be_negative_is_spared_lrps_negative_parts(make, size, monkeypatch):
+    net, batch = make(), images(1, size)
+    sparing = lrp.maps(net, batch, TASKS)
+    monkeypatch.setattr(lrp, "may_hold", lambda flags: True)
+    monkeypatch.setattr(lrp._EpsilonPlus, "_is_never_negative", lambda *_: False)
+    close(sparing, lrp.maps(net, batch, TASKS), 1e-6)
+
+
 def test_deeplift_is_captums_where_that_is_right():
     captum = need_module("captum.attr")
     model = plain_cnn().double()
