@@ -76,7 +76,7 @@ def _npy_head(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 def read_npz(path: str | os.PathLike) -> Heatmaps:
     """Read what write_npz writes; also compressed, and with maps of float16 or float64."""
     try:
-        return _read_npz(memoryview(read_bytes(path)))
+        return _read_npz(read_bytes(path))
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
 

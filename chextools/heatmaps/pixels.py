@@ -12,6 +12,7 @@ from chextools.heatmaps.sampling import Axis, axis_of, fma, lerp
 
 MOST_EVALUATED = 1 << 22  # pixels evaluated one by one, at most: 64 bytes for each
 _PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
+_FEW = 64  # nodes around which pixels are evaluated before there is a better bound
 _ROUNDING = np.float32(2.0**-20)  # of the largest value: above all roundings of the recipe (6 x 2^-24) and of our own
 
 
@@ -28,7 +29,8 @@ class Pixels:
         self.size = (int(size[0]), int(size[1]))
         self._y = axis_of(self.values.shape[0], self.size[0])
         self._x = axis_of(self.values.shape[1], self.size[1])
-        self.scale = np.abs(self.values).max()
+        self._most, self._least = self.values.max(), self.values.min()
+        self.scale = max(self._most, -self._least)
         self._tiny = sum(self.size) <= 128
         # Few pixels per cell are cheaper to make than to solve; at the ends of float32's range our bounds do not hold.
         few = self._tiny or self.size[0] * self.size[1] <= 4 * self.values.size
@@ -56,32 +58,30 @@ class Pixels:
             return fma(v[bottom, right], d * b, fma(v[bottom, left], d * a, total))
         return lerp(lerp(v[top, left], v[top, right], a, b), lerp(v[bottom, left], v[bottom, right], a, b), c, d)
 
-    @cached_property
+    @property
     def minimum(self) -> np.float32:
         """The least pixel."""
-        return -self._largest(-1)
+        return -self._lowest[0]
 
-    @cached_property
+    @property
     def maximum(self) -> np.float32:
         """The greatest pixel."""
-        return self._largest(1)
+        return self._highest[0]
 
     @property
     def is_flat(self) -> bool:
         """Whether there is nothing to tell apart. Pixels between equal nodes may differ, but only by rounding."""
-        return bool(self.values.min() == self.values.max()) or self.minimum == self.maximum
+        return bool(self._least == self._most) or self.minimum == self.maximum
 
     def argmax(self) -> tuple[int, int]:
         """(y, x) of the greatest pixel; of equal ones the first in row-major order."""
         if not self.scale:
             return 0, 0
-        some = self._peaks(self._highest, self.maximum - self.slack) if self.is_solvable else None
-        if some is not None:
-            y, x, v = some
-            y, x = (np.broadcast_to(a, v.shape)[v == self.maximum] for a in (y, x))
-            return divmod(int((y * self.size[1] + x).min()), self.size[1])
-        peaks = ((rows.max(), y * self.size[1] + int(rows.argmax())) for y, rows in self.rows())
-        return divmod(max(peaks, key=itemgetter(0))[1], self.size[1])  # of equal ones the first block's
+        _, place = self._highest if self.is_solvable else (0, None)
+        if place is None:
+            peaks = ((rows.max(), y * self.size[1] + int(rows.argmax())) for y, rows in self.rows())
+            place = max(peaks, key=itemgetter(0))[1]  # of equal ones the first block's
+        return divmod(place, self.size[1])
 
     # Every pixel, in blocks of rows
 
@@ -110,54 +110,75 @@ class Pixels:
 
     @cached_property
     def _highest(self):
-        """The greatest corner of each cell, flat."""
-        return over_cells(np.maximum, np.pad(self.values, 1, mode="edge"))
+        return self._greatest(1)
 
     @cached_property
     def _lowest(self):
-        """The least corner of each cell, flat."""
-        return over_cells(np.minimum, np.pad(self.values, 1, mode="edge"))
+        return self._greatest(-1)
 
-    def _peaks(self, bound, least):
-        """The pixels of all cells whose bound is at least `least`: y [n, ny, 1], x [n, 1, nx], values [n, ny, nx].
+    def _greatest(self, sign):
+        """The greatest of sign * pixel, for sign 1 or -1, and the first that is, as y * W + x; or None, if unknown."""
+        if not self.scale:
+            return self.scale, None
+        if self.is_solvable:
+            nodes = self.values if sign > 0 else -self.values
+            top = nodes.argmax()
+            best = self._best(sign, top if nodes.flat[top] else _plateau(nodes))[0]
+            if best == 0 == nodes.flat[top]:  # products without a sign: rounding cannot lift their sum
+                return best, None
+            found = np.flatnonzero(nodes >= best - self.slack)
+            if len(found) > _FEW:
+                some = found[np.argpartition(nodes.flat[found], -_FEW)[-_FEW:]]
+                best = max(best, self._best(sign, _plateau(nodes))[0], self._best(sign, some)[0])
+                found = np.flatnonzero(nodes >= best - self.slack)
+            best, place = self._best(sign, found)
+            if place is not None:
+                return best, place
+        return max((sign * rows).max() for _, rows in self.rows()), None
+
+    def _best(self, sign, nodes):
+        """`_greatest` of the cells around some nodes (flat); (-inf, None) where they are too many, or have no pixel."""
+        some = self._around(np.atleast_1d(nodes))
+        if some is None:
+            return np.float32(-np.inf), None
+        y, x, v = some[0], some[1], sign * some[2]
+        best = v.max()
+        y, x = (np.broadcast_to(a, v.shape)[v == best] for a in (y, x))
+        return best, int((y * self.size[1] + x).min())
+
+    def _around(self, nodes):
+        """The pixels of all cells at some nodes (flat): y [n, ny, 1], x [n, 1, nx], values [n, ny, nx].
 
         Smaller cells repeat their last pixel. None when there are too many, or none.
         """
         y, x = self._y.cells, self._x.cells
-        i, j = np.divmod(np.flatnonzero(bound >= least), len(x.count))
+        most = min(self.size[0] * self.size[1] // 8, MOST_EVALUATED) // (y.most * x.most)
+        if len(nodes) > most:  # which have no fewer cells
+            return None
+        i, j = np.divmod(nodes, self.values.shape[1])
+        beside = ((i + di) * len(x.count) + j + dj for di in (0, 1) for dj in (0, 1))
+        i, j = np.divmod(np.unique(np.concatenate(list(beside))), len(x.count))
         sampled = (y.count[i] > 0) & (x.count[j] > 0)
         i, j = i[sampled], j[sampled]
-        if not 0 < len(i) * y.most * x.most <= min(self.size[0] * self.size[1] // 8, MOST_EVALUATED):
+        if not 0 < len(i) <= most:
             return None
         rows = y.first[i][:, None] + np.minimum(np.arange(y.most), y.count[i][:, None] - 1)
         columns = x.first[j][:, None] + np.minimum(np.arange(x.most), x.count[j][:, None] - 1)
         rows, columns = rows[:, :, None], columns[:, None, :]
         return rows, columns, self.pixels(rows, columns)
 
-    def _largest(self, sign):
-        """The greatest of sign * pixel, for sign 1 or -1."""
-        if not self.scale:
-            return self.scale
-        if self.is_solvable:
-            bound, other = (self._highest, self._lowest) if sign > 0 else (-self._lowest, -self._highest)
-            top, start = bound.max(), other.argmax()  # in a plateau, if there is one at the top
-            some = self._peaks(other[: start + 1], other[start])
-            if some is not None:
-                best = (sign * some[2]).max()
-                if best == 0 == top:  # products without a sign: rounding cannot lift their sum
-                    return best
-                around = self._peaks(bound, top)  # where noise has its peak: few other cells can reach as far
-                if around is not None:
-                    best = max(best, (sign * around[2]).max())
-                some = self._peaks(bound, best - self.slack)
-            if some is not None:
-                return (sign * some[2]).max()
-        return max((sign * rows).max() for _, rows in self.rows())
-
 
 def at_least(counts):
     """From how many reach exactly the first 0, 1, ... K of ascending levels to how many reach each of the K."""
     return np.cumsum(counts[:0:-1])[::-1]
+
+
+def _plateau(nodes):
+    """The first of four neighbouring nodes the least of which is greatest; flat."""
+    if min(nodes.shape) == 1:
+        return nodes.argmax()
+    i, j = np.divmod(over_cells(np.minimum, nodes).argmax(), nodes.shape[1] - 1)
+    return i * nodes.shape[1] + j
 
 
 def over_cells(best, nodes):

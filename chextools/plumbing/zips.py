@@ -1,38 +1,75 @@
-"""Whole files, and members of zip archives such as npz and torch.save write, without copying any."""
+"""The bytes of files, and members of zip archives such as npz and torch.save write, without copying any."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from chextools.errors import InputError, LimitError
 
 STORED, DEFLATED = 0, 8  # ways to compress a member
 MAX_FILE = 2**29  # bytes; the study's pickles have 1.6 million
 
+_CHANGED = "changed while it was read"
 
-def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> bytes:
-    """The whole of a regular file of at most `limit` bytes, as it was at one time; errors do not name the path."""
+
+class Content:
+    """The bytes of an open file, which are in `memory`, read-only, as far as somebody has asked for them."""
+
+    def __init__(self, file: io.FileIO, size: int):
+        self._file = file
+        self._memory = np.empty(size, np.uint8).data  # whose pages do not exist before something is there
+        self.memory = self._memory.toreadonly()
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from `start` to `stop`, read-only. Raises InputError where the file has become shorter."""
+        self._file.seek(start)
+        done = start
+        while done < stop:
+            count = self._file.readinto(self._memory[done:stop])
+            if not count:
+                raise InputError(_CHANGED)
+            done += count
+        return self.memory[start:stop]
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, limit: int = MAX_FILE) -> Iterator[Content]:
+    """The content of a regular file of at most `limit` bytes, as it was at one time; errors do not name the path."""
     try:
-        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    except ValueError as error:  # a name that holds NUL
+        raise InputError(str(error)) from None
+    try:
+        with file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise InputError("not a regular file")
             if status.st_size > limit:
                 raise LimitError(f"{status.st_size} bytes are more than the {limit} that are read")
-            data = file.readall()
+            if not status.st_size:
+                raise InputError("empty file")
+            yield Content(file, status.st_size)
             now = os.fstat(file.fileno())
             if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-                raise InputError("changed while it was read")
+                raise InputError(_CHANGED)
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
-    except ValueError as error:  # open() on a name that holds NUL
-        raise error if isinstance(error, InputError) else InputError(str(error)) from None
-    if not data:
-        raise InputError("empty file")
-    return data
+
+
+def read_bytes(path: str | os.PathLike, limit: int = MAX_FILE) -> memoryview:
+    """The whole of what `opened` gives."""
+    with opened(path, limit) as content:
+        return content.read(0, len(content.memory))
 
 
 def _open_at_once(path: str, flags: int) -> int:

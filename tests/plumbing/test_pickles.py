@@ -16,6 +16,7 @@ import pytest
 from conftest import DATA
 
 from chextools.errors import InputError
+from chextools.plumbing import zips
 from chextools.plumbing.pickles import MAX_DEPTH, MAX_OPCODES, read_pickle
 
 ORACLE = DATA / "oracle-small" / "maps"
@@ -110,6 +111,16 @@ def test_equals_what_pickle_and_torch_read(path):
         else:
             assert found[key] == value
             assert type(found[key]) is type(value)
+
+
+def test_only_what_is_asked_for_is_read(read, monkeypatch):
+    seen = []
+    read_some = zips.Content.read
+    monkeypatch.setattr(zips.Content, "read", lambda self, *ends: seen.append(ends) or read_some(self, *ends))
+    one = tensor(b"K\0", b"K\2\x85", b"K\1\x85", PAIR + bytes(100_000))
+    other = one[:-1].replace(b"\x80\x04}\x8c\x03map", b"\x8c\x05other")
+    assert read(one[:-1] + other + b".").tolist() == [0.25, -1]
+    assert sum(stop - start for start, stop in seen) < 150_000  # of 200,000: "other" was skipped
 
 
 def dumped(protocol):
@@ -424,7 +435,9 @@ def test_bytes_unpacked_again_and_again(reason, how):
         program = b"c_codecs\nencode\n\x940" + text + b"\x8c\x06latin1\x86\x940" + b"h\x00h\x01R0" * 1000
     else:
         data = PAIR + bytes(100_000)
-        program = b"ctorch.storage\n_load_from_bytes\n\x940" + binbytes(data) + b"\x85\x940" + b"h\x00h\x01R0" * 1000
+        program = b"ctorch.storage\n_load_from_bytes\n\x940" + binbytes(data) + b"\x85\x940"
+        program += b"ctorch._utils\n_rebuild_tensor_v2\n\x940"
+        program += b"](" + b"h\x02(h\x00h\x01RK\0K\2\x85K\1\x85\x89NtR" * 1000 + b"e"
     assert reason(under_map(program)) == "refused: the pickle unpacks to many times its size"
 
 
