@@ -32,9 +32,9 @@ class Pixels:
         self._most, self._least = self.values.max(), self.values.min()
         self.scale = max(self._most, -self._least)
         self._tiny = sum(self.size) <= 128
-        # Few pixels per cell are cheaper to make than to solve; at the ends of float32's range our bounds do not hold.
-        few = self._tiny or self.size[0] * self.size[1] <= 4 * self.values.size
-        self.is_solvable = not few and bool(2.0**-80 < self.scale < 2.0**100)
+        # At the ends of float32's range our bounds do not hold; few pixels per cell are cheaper to make than to solve.
+        self._is_bounded = not self._tiny and bool(2.0**-80 < self.scale < 2.0**100)
+        self.is_solvable = self._is_bounded and self.size[0] * self.size[1] > 4 * self.values.size
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -77,7 +77,7 @@ class Pixels:
         """(y, x) of the greatest pixel; of equal ones the first in row-major order."""
         if not self.scale:
             return 0, 0
-        _, place = self._highest if self.is_solvable else (0, None)
+        _, place = self._highest
         if place is None:
             peaks = ((rows.max(), y * self.size[1] + int(rows.argmax())) for y, rows in self.rows())
             place = max(peaks, key=itemgetter(0))[1]  # of equal ones the first block's
@@ -120,7 +120,7 @@ class Pixels:
         """The greatest of sign * pixel, for sign 1 or -1, and the first that is, as y * W + x; or None, if unknown."""
         if not self.scale:
             return self.scale, None
-        if self.is_solvable:
+        if self._is_bounded:
             nodes = self.values if sign > 0 else -self.values
             top = nodes.argmax()
             best = self._best(sign, top if nodes.flat[top] else _plateau(nodes))[0]
