@@ -7,6 +7,7 @@ a cut in v: the least float32 above it, found here exactly, spares normalising t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,6 +46,7 @@ def _least(test, low, high):
     return _from_ordinal(high)
 
 
+@lru_cache(4)  # a map's histogram and its cut ask for the same
 def bin_starts(minimum: np.float32, maximum: np.float32) -> np.ndarray:
     """Where bins begin: float32 [255], for k = 1..255 the least v whose bin uint8(255 m) is k or more."""
     k = np.arange(1, 256)
@@ -58,7 +60,9 @@ def bin_starts(minimum: np.float32, maximum: np.float32) -> np.ndarray:
     margin = 2.0**-22 * max(abs(float(minimum)), abs(float(maximum)), span)
     low = np.maximum(guess - margin, minimum).astype(np.float32)
     high = np.minimum(guess + margin, maximum).astype(np.float32)
-    return _least(test, np.where(test(low), minimum, low), np.where(test(high), high, maximum))
+    found = _least(test, np.where(test(low), minimum, low), np.where(test(high), high, maximum))
+    found.flags.writeable = False
+    return found
 
 
 def level_above(threshold: float, minimum: np.float32, maximum: np.float32) -> np.float32:
@@ -84,6 +88,7 @@ def otsu(histogram: np.ndarray) -> int:
     The first maximum of the variance between classes; classes below float32's epsilon do not count.
     """
     epsilon = 2.0**-23
+    most = 1.0 - epsilon
     counts = np.asarray(histogram).tolist()
     scale = 1.0 / sum(counts)
     mean = sum(i * n for i, n in enumerate(counts)) * scale
@@ -94,7 +99,7 @@ def otsu(histogram: np.ndarray) -> int:
         below *= share
         share += p
         rest = 1.0 - share
-        if min(share, rest) < epsilon or max(share, rest) > 1.0 - epsilon:
+        if not (epsilon <= share <= most and epsilon <= rest <= most):
             continue
         below = (below + t * p) / share
         above = (mean - share * below) / rest
