@@ -48,7 +48,7 @@ def _least(test, low, high):
 
 @lru_cache(4)  # a map's histogram and its cut ask for the same
 def bin_starts(minimum: np.float32, maximum: np.float32) -> np.ndarray:
-    """Where bins begin: float32 [255], for k = 1..255 the least v whose bin uint8(255 m) is k or more."""
+    """Where bins begin: float32 [255], read-only, for k = 1..255 the least v whose bin uint8(255 m) is k or more."""
     k = np.arange(1, 256)
     minimum, maximum = np.float32(minimum), np.float32(maximum)
 

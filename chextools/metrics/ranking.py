@@ -68,7 +68,7 @@ def best_iou(surface: Surface, truth: Mask) -> tuple[float, float, float]:
     if lowest == highest:
         return 0.0, 0.0, chance
     best = (ranking.found / (inside + ranking.reached - ranking.found))[ranking.reached < ranking.size].max(initial=0.0)
-    found, reached = ranking.at_least(bin_starts(lowest, highest))
+    found, reached = ranking.at_least(bin_starts(lowest, highest).copy())
     return float(best), float((found / (inside + reached - found)).mean()), chance
 
 
