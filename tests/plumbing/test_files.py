@@ -92,9 +92,17 @@ def own_number(n: int) -> tuple[int, int]:
     return n, os.getpid()
 
 
-def test_ordered_map_hands_out_more_at_once_as_there_are_many():
-    found = list(parallel.ordered_map(own_number, range(500), 2, most=7))
-    assert [n for n, _ in found] == list(range(500)) and os.getpid() not in {process for _, process in found}
+def test_ordered_map_starts_no_process_for_little_light_work():
+    assert {process for _, process in parallel.ordered_map(own_number, range(50), 2, most=7)} == {os.getpid()}
+    assert os.getpid() not in {process for _, process in parallel.ordered_map(own_number, range(50), 2)}
+
+
+def test_ordered_map_hands_out_more_at_once_as_there_are_many(monkeypatch):
+    monkeypatch.setattr(parallel, "_ALONE", 0)
+    found = list(parallel.ordered_map(own_number, range(501), 2, most=7))
+    assert [n for n, _ in found] == list(range(501))
+    (_, here), *found = found
+    assert here == os.getpid() and here not in {process for _, process in found}
     more = 16 * (1 + 2 + 3 + 4 + 5 + 6)  # from where on each process takes seven
     assert all(len({process for _, process in found[k : k + 7]}) == 1 for k in range(more, 493, 7))
     taken = []
