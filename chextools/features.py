@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from chextools.errors import InputError
 from chextools.inputs.inputs import read_some
-from chextools.inputs.truth import Truth, TruthSettings, mask_of, read_truth, size_of
+from chextools.inputs.truth import Truth, TruthSettings, masks_of, read_truth, size_of
 from chextools.masks import borders
 from chextools.masks.convex import min_area_rectangle
 from chextools.masks.mask import Mask
@@ -123,19 +123,22 @@ def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]
     record = item.record
     if not {"outlines", "instances", DRAWING}.intersection(record) and len(record) > 1:
         return Failure(item.where, "no outlines to count: not an annotations JSON")
-    rows, failed = [], {}
+    rows = []
+    masks, failed = masks_of(truth, names, size_of(record))
     for task in names:
-        try:
-            row = _row(record, truth, task)
-        except InputError as error:
-            failed[task] = str(error)
-            row = dict.fromkeys(COLUMNS) | {"reason": str(error)}
+        row: dict = {}
+        if task not in failed:
+            try:
+                row = _row(record, masks[task], task)
+            except InputError as error:
+                failed[task] = str(error)
+        if task in failed:
+            row = dict.fromkeys(COLUMNS) | {"reason": failed[task]}
         rows.append({"id": record["id"], "task": task} | row)
     return Located(item.where, {"rows": rows, "failed": failed})
 
 
-def _row(record: dict, truth: dict | None, task: str) -> dict:
-    mask = mask_of(truth, task, size_of(record))
+def _row(record: dict, mask: Mask | None, task: str) -> dict:
     if mask is not None and record.get("size") and list(mask.size) != list(record["size"]):
         raise InputError(f"the mask has the size {list(mask.size)}, the annotations say {list(record['size'])}")
     count = _count(record, task)
