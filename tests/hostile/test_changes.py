@@ -95,6 +95,17 @@ def test_a_file_that_changes_while_it_is_read_is_said_so(tmp_path, monkeypatch):
     assert len(seen) == 2 and zips.read_bytes(path) == b"b" * 1000
 
 
+@pytest.mark.parametrize("at", [3, 100, 2**14, 2**14 + 1])
+def test_a_file_that_gets_shorter_while_it_is_read_is_said_so(tmp_path, at):
+    path = tmp_path / "map"
+    path.write_bytes(b"a" * 2**15)
+    with pytest.raises(InputError, match="changed while it was read"), zips.opened(path) as content:
+        assert content.read(0, 2) == b"aa"
+        os.truncate(path, at)
+        assert content.read(1, 3) == b"aa"
+        content.read(0, 2**15)
+
+
 def test_heatmaps_that_change_while_they_are_read_are_one_or_the_other(tmp_path):
     ids = [f"patient{number:05d}" for number in range(20)]
     image = np.zeros((3, 128, 128), np.float32)
