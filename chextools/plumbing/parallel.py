@@ -21,6 +21,7 @@ R = TypeVar("R")
 
 LOGIN_NODE_JOBS = 4
 _ALONE = 0.1  # seconds of light work before there are processes, which take a fifth of that to start
+_LIGHT = 0.007  # seconds that light work takes at most
 _UNTIL_MORE = 16  # times that processes are given as many items as before
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
@@ -42,19 +43,20 @@ def ordered_map(
     """`map(function, items)` on `jobs` processes: same results, same order, `ahead` times in flight what one takes.
 
     most: items that a process takes at once, one at first and more as there turn out to be many; results then wait for
-    each other. Where it is more than one they are light: those of the first tenth of a second are done here, as
+    each other. Where it is more than one, those of the first tenth of a second are done here as long as they are light:
     processes would have hardly begun. With one job there is no process, and never are there more than items. Workers
     leave Ctrl-C to the parent, and end when it does, however it ends.
     """
     items = iter(items)
     if most > 1 and jobs > 1:
         spent = 0.0
-        for item in items:
+        for number, item in enumerate(items):
             began = time.perf_counter()
             result = function(item)
-            spent += time.perf_counter() - began
+            took = time.perf_counter() - began
             yield result
-            if spent > _ALONE:
+            spent += took
+            if spent > _ALONE or (number and took > _LIGHT):  # the first imports what all need
                 break
     first = list(itertools.islice(items, max(jobs, 1)))
     items, jobs = itertools.chain(first, items), min(jobs, len(first))
