@@ -14,10 +14,12 @@ from test_canonical import network
 from test_saliency import TASKS, close, images
 from test_train import contents, run_of, without_times, xrays  # noqa: F401
 
+from chextools.masks.mask import Mask
 from chextools.models import inference
 from chextools.predict import Predictor
 from chextools.saliency.methods import METHODS
 from chextools.saliency.network import Network, Once
+from chextools.training.outlines import Outlines
 
 OPTIONS = {"occlusion": {"window": 32, "stride": 16}, "ig": {"steps": 4}, "smoothgrad": {"samples": 4}}
 MADE = [name for name in METHODS if name not in ("mean", "rollout")]  # of all images; of other networks than these
@@ -94,6 +96,20 @@ def test_a_run_stopped_after_every_step_ends_with_the_same_files(xrays, tmp_path
             break
     assert without_times(rows) == without_times(expected)
     assert contents(tmp_path / "RUN") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small"])  # one linear layer after the pool; two
+def test_outlines_train_to_the_same_files_each_time(xrays, tmp_path, arch):  # noqa: F811
+    left = np.zeros((32, 32), bool)
+    left[:, :16] = True
+    outlines = Outlines(64)
+    for row in range(1, 16, 2):
+        outlines.add(row, 0, Mask.from_array(left))
+    for name in ("first", "second"):
+        run = run_of(xrays, tmp_path / name, device="cuda", arch=arch, size=64, outlines=outlines)
+        rows = [row for row in run.events() if row]
+    assert all(row["outline_loss"] > 0 for row in rows)
+    assert contents(tmp_path / "first") == contents(tmp_path / "second")
 
 
 def test_a_batch_too_large_for_the_memory_is_halved(one, caplog):

@@ -236,7 +236,7 @@ def test_tensorboard(training, tmp_path):
 # Interrupted is not lost
 
 
-def run_of(xrays, folder, ranks=ALONE, device="cpu", **settings) -> train.Run:
+def run_of(xrays, folder, ranks=ALONE, device="cpu", outlines=None, **settings) -> train.Run:
     """A run with dropout, batch normalisation and momentum, in this process."""
     from chextools.inputs import image_lists
 
@@ -256,7 +256,7 @@ def run_of(xrays, folder, ranks=ALONE, device="cpu", **settings) -> train.Run:
     labelling = train.settle_labels(data, valid, settings)
     run_folder = RunFolder(folder, settings.keep, settings.ensemble, ranks.leads)
     resumed = folder.exists()
-    run = train.Run(settings, labelling, data, valid, run_folder, device, 1, resumed, ranks)
+    run = train.Run(settings, labelling, data, valid, run_folder, device, 1, resumed, ranks, outlines=outlines)
     if not resumed:
         run_folder.start({})
         run_folder.unlock()

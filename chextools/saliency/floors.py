@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from chextools.models.inference import there
 from chextools.saliency.network import Network
 
 _STRIDE = 32  # pixels of the input per pixel of a random map, as in most networks' last layer
@@ -38,7 +39,7 @@ def fingerprint(image: Tensor) -> int:
 def centred(_: Network, images: Tensor, tasks: Sequence[int]) -> Tensor:
     """Maps [N, K, h, w], all of them one Gaussian blob around the centre, of standard deviation a quarter side."""
     y, x = (_axis(2 * side + 1) for side in _shape(images))  # odd: one greatest pixel
-    blob = torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).to(images)
+    blob = there(torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / 2).to(images.dtype), images.device)
     return blob.expand(len(images), len(tasks), *blob.shape).clone()
 
 
