@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -116,30 +117,38 @@ def run(command: Command) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
     if code and sys.stdout is not None:
         _discard(sys.stdout)
-    _leave_threads(code)
+    _leave(program, code)
     sys.exit(code)
 
 
-def _leave_threads(code: int) -> None:
-    """End at once where threads would not let the interpreter end in order: one that still waits for stdin would keep
-    it, those of connections with other processes can abort it, even when these are closed.
+def _leave(program: str, code: int) -> None:
+    """End at once, unless the process is somebody else's, such as a profiler's, or has threads to wait for.
+
+    To free piece by piece what the system frees as a whole takes a small command a tenth of its time. And threads might
+    not let the interpreter end in order: one that still waits for stdin would keep it, those of connections with other
+    processes can abort it, even when these are closed.
     """
+    import threading
+
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     waiting = met = False
     if "chextools.models.inference" in sys.modules:
-        import threading
-
         from chextools.models.inference import READER
 
-        waiting = any(thread.name == READER for thread in threading.enumerate())
+        waiting = any(thread.name == READER for thread in others)
     if "chextools.training.ranks" in sys.modules:
         from chextools.training.ranks import has_met
 
         met = has_met()
-    if waiting or met:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, AttributeError, ValueError):
-                stream.flush()
-        os._exit(code)
+    if not (waiting or met):
+        is_ours = os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "") == program
+        if not is_ours or not all(thread.daemon for thread in others):
+            return
+        atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter does
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _complete(command: Command) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 import time
 
 import pytest
@@ -129,3 +130,21 @@ def test_10_auto_says_that_it_is_the_cpu_and_how_much_of_it(monkeypatch, caplog)
     assert caplog.messages == ["no GPU is available: running on the CPU with 3 threads"]
     with inference.threads():
         assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("before", "in_order"), [([], False), (["-m", "cProfile"], True)])
+def test_a_command_ends_without_taking_itself_apart(tmp_path, before, in_order):
+    """What was to be done at the end is; a profiler that runs a command comes to its own."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os\n"
+        "class Kept:\n"
+        "    def __del__(self, write=os.write): write(2, b'apart\\n')\n"
+        "kept = Kept()\n"
+        "atexit.register(os.write, 2, b'at the end\\n')\n"
+    )
+    command = [sys.executable, *before, *launcher("chex-eval")[1:], "--version"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0 and "chex-eval" in result.stdout
+    assert "at the end" in result.stderr
+    assert ("apart" in result.stderr, "function calls" in result.stdout) == (in_order, in_order)
