@@ -76,11 +76,18 @@ class _Sides:
             low, high = np.maximum(low[i], gap_starts[j]), np.minimum(high[i], gap_ends[j])
             sides.append((i, low - step * stride, high - step * stride, np.full(len(i), step), corners, j))
         self.run, self.low, self.high, self.right, self.corners, beside = map(np.concatenate, zip(*sides))
-        pairs = [run[number] * len(gap) + gap[above], run[number] * len(gap) + gap[below]]
-        pairs.append(run[self.run] * len(gap) + gap[beside])
-        distinct, border = np.unique(np.concatenate(pairs), return_inverse=True)
-        self.count = len(distinct)
-        self.above, self.below, self.beside = np.split(border.reshape(-1), [len(starts), 2 * len(starts)])
+
+        # One of a border's two components lies within the other, and gives it a number: one of the mask lies within the
+        # gap over its first run, a hole within any other that it meets.
+        around = gap[above][run]
+        within = [
+            np.where(around[i] == gap[j], run[i], len(run) + gap[j])
+            for i, j in ((number, above), (number, below), (self.run, beside))
+        ]
+        is_border = np.zeros(len(run) + len(gap), bool)
+        is_border[within[0]] = is_border[within[1]] = True
+        self.count = int(is_border.sum())
+        self.above, self.below, self.beside = ((is_border.cumsum() - 1)[each] for each in within)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(points, area, start) of each border; starts are ordered as a scan row by row meets the borders."""
