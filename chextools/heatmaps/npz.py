@@ -22,7 +22,7 @@ from chextools import tasks
 from chextools.errors import InputError, LimitError
 from chextools.heatmaps.heatmaps import Heatmaps, checked_sign
 from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members
-from chextools.records.sizes import check_size
+from chextools.records.sizes import MAX_INPUT, check_size
 
 MAX_MAPS = 2**26  # bytes of all maps in an npz, unpacked: 26 maps of 800 x 800
 MAX_OTHER = 2**20  # bytes of any other array in it
@@ -38,7 +38,7 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
     arrays = {
         "maps": np.stack(list(heatmaps.maps.values())).astype("<f4"),
         "tasks": np.array(list(heatmaps.maps)),
-        "input_size": np.array(heatmaps.input_size, "<i8"),
+        "input_size": np.array(check_size(heatmaps.input_size, "input_size", MAX_INPUT), "<i8"),
         "id": np.array(heatmaps.id),
         "size": np.array(heatmaps.size, "<i8"),
         "scores": np.array([heatmaps.scores.get(task, math.nan) for task in heatmaps.maps], "<f8"),
@@ -119,7 +119,7 @@ def _read_npz(data: memoryview) -> Heatmaps:
         id=strings("id", 0),
         size=check_size(array("size", "iu", 1).tolist()),
         scores={name: float(score) for name, score in zip(names, scores) if math.isfinite(score)},
-        input_size=check_size(array("input_size", "iu", 1).tolist(), "input_size"),
+        input_size=check_size(array("input_size", "iu", 1).tolist(), "input_size", MAX_INPUT),
         method=strings("method", 0, "") or None,
         model=strings("model", 0, "") or None,
         delta={name: float(value) for name, value in zip(names, delta) if math.isfinite(value)},

@@ -11,7 +11,7 @@ import numpy as np
 from chextools.heatmaps.sampling import Axis, axis_of, fma, lerp
 
 MOST_EVALUATED = 1 << 22  # pixels evaluated one by one, at most: 64 bytes for each
-_PIXELS_AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
+AT_ONCE = 1 << 16  # elements per temporary: a handful of them stay in a core's second-level cache
 _FEW = 64  # nodes around which pixels are evaluated before there is a better bound
 _ROUNDING = np.float32(2.0**-20)  # of the largest value: above all roundings of the recipe (6 x 2^-24) and of our own
 
@@ -92,7 +92,7 @@ class Pixels:
             yield 0, self.pixels(np.arange(self.size[0])[:, None], np.arange(self.size[1]))
             return
         across = np.empty((len(self.values), self.size[1]), np.float32)
-        step = max(1, 2 * _PIXELS_AT_ONCE // self.size[1])
+        step = max(1, 2 * AT_ONCE // self.size[1])
         for i in range(0, len(across), step):
             part = self.values[i : i + step]
             across[i : i + step] = lerp(part[:, x.lower], part[:, x.upper], x.lower_weight, x.upper_weight)

@@ -10,6 +10,7 @@ further from its threshold than all rounding together; every other pixel is eval
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from chextools.heatmaps import raster
 from chextools.heatmaps.levels import bin_starts, grey_levels
 from chextools.heatmaps.patches import Patches
-from chextools.heatmaps.pixels import Pixels, at_least
+from chextools.heatmaps.pixels import AT_ONCE, Pixels, at_least
 from chextools.heatmaps.smoothing import box_filter
 
 
@@ -86,6 +87,22 @@ class Surface(Pixels):
         return Patches(weakref.proxy(self))  # no circle: a map of an X-ray's size is freed when it is left
 
 
+class _Flat(Surface):
+    """A map of one value, which all its pixels have: what interpolation would round them to tells nothing."""
+
+    def __init__(self, value: np.ndarray, size: tuple[int, int]):
+        super().__init__(value, size)
+        self._is_bounded = self.is_solvable = False
+
+    def pixels(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.full(np.broadcast_shapes(y.shape, x.shape), self.values[0, 0])
+
+    def rows(self) -> Iterator[tuple[int, np.ndarray]]:
+        step = max(1, AT_ONCE // self.size[1])
+        for y in range(0, self.size[0], step):
+            yield y, np.full((min(step, self.size[0] - y), self.size[1]), self.values[0, 0])
+
+
 def bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map upsampled (or sampled down) to size (H, W): float32 [H, W]."""
     return Surface(values, size).dense()
@@ -104,6 +121,8 @@ def surface_of(
         values = np.maximum(values, np.float32(0))
     elif sign == "abs":
         values = np.abs(values)
+    if values.min() == values.max():
+        return _Flat(values[:1, :1], size)
     if input_size is not None and values.shape != tuple(input_size):
         values = bilinear(values, input_size)
     surface = Surface(values, size)

@@ -83,7 +83,7 @@ class _Ranking:
         self.truth = truth
         self.size = truth.size[0] * truth.size[1]
         self._signed = surface.values.min() < 0
-        self._keyed = keys = self._sorted(surface) if _differ(surface) else self._flat(surface)
+        self._keyed = keys = self._flat(surface) if surface.is_flat else self._sorted(surface)
         last = keys.astype(np.uint8)
         last &= np.uint8(1)
         self.place = np.flatnonzero(last.view(bool))
@@ -134,11 +134,6 @@ class _Ranking:
         """How many pixels inside, and in all, are at least each level."""
         before = np.searchsorted(self._keyed, self._keys(levels))
         return len(self.place) - np.searchsorted(self.place, before), self.size - before
-
-
-def _differ(surface: Surface) -> bool:
-    """Whether any two pixels do; those between equal nodes may, by rounding."""
-    return bool(surface.values.min() != surface.values.max() or surface.minimum != surface.maximum)
 
 
 _known: WeakKeyDictionary[Surface, _Ranking] = WeakKeyDictionary()

@@ -8,11 +8,12 @@ from numbers import Integral
 from chextools.errors import InputError, LimitError, quoted
 
 MAX_PIXELS = 2**29  # 23,170 x 23,170: no X-ray detector comes near, and a stranger's header cannot ask for more
+MAX_INPUT = 2**25  # pixels of a network's input, 5,792 x 5,792, to which its maps are upsampled in memory
 MAX_SIDE = 2**16 - 1  # JPEG's limit; memory grows with a side times the heatmap's
 
 
-def check_size(size: Sequence[int], what: str = "size") -> tuple[int, int]:
-    """`size` as (height, width), refused unless it is two positive integers of at most `MAX_PIXELS` in all."""
+def check_size(size: Sequence[int], what: str = "size", most: int = MAX_PIXELS) -> tuple[int, int]:
+    """`size` as (height, width), refused unless it is two positive integers of at most `most` pixels in all."""
     try:
         height, width = size
         valid = _is_side(height) and _is_side(width)
@@ -20,8 +21,8 @@ def check_size(size: Sequence[int], what: str = "size") -> tuple[int, int]:
         valid = False
     if not valid:
         raise InputError(f"{what} must be [height, width] in pixels, not {shortened(size)}")
-    if int(height) * int(width) > MAX_PIXELS:
-        raise LimitError(f"{what} {quoted(height)} x {quoted(width)} is more than {MAX_PIXELS} pixels")
+    if int(height) * int(width) > most:
+        raise LimitError(f"{what} {quoted(height)} x {quoted(width)} is more than {most} pixels")
     if max(height, width) > MAX_SIDE:
         raise LimitError(f"{what} {quoted(height)} x {quoted(width)} has a side of more than {MAX_SIDE} pixels")
     return int(height), int(width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from chextools.heatmaps.binarization import binarize
 from chextools.heatmaps.surface import surface_of
@@ -12,6 +13,22 @@ def test_flat_map_is_an_empty_mask():
     for value in (0, 1, -3):
         assert binarize(np.full((4, 4), value, np.float32), (40, 50)).area == 0
         assert binarize(np.full((4, 4), value, np.float32), (40, 50), 0.5).area == 0
+
+
+@pytest.mark.parametrize(("input_size", "smooth"), [(None, 1), ((299, 299), 1), ((300, 300), 1), (None, 3)])
+def test_a_map_of_one_value_has_it_at_every_pixel(input_size, smooth):
+    """What interpolation rounds its pixels to is no evidence, however often they are rounded."""
+    for value in np.random.default_rng(0).uniform(-3, 3, 20).astype(np.float32):
+        given = np.full((10, 8), value)
+        surface = surface_of(given, (400, 500), input_size=input_size, smooth=smooth)
+        assert surface.is_flat and (surface.dense() == value).all() and surface.argmax() == (0, 0)
+        assert surface.minimum == surface.maximum == value
+        assert surface.counts(np.array([value, value + 1], np.float32)).tolist() == [200_000, 0]
+        assert surface.transitions(value).tolist() == [0, 200_000]
+        assert surface.pixels(np.array([[3], [7]]), np.array([1, 2, 5])).tolist() == np.full((2, 3), value).tolist()
+        assert surface.histogram()[0] == 200_000
+        for threshold in (None, 0.5):
+            assert not binarize(given, (400, 500), threshold, input_size=input_size, smooth=smooth).area
 
 
 def test_masks_with_holes_are_filled_only_by_otsu():

@@ -177,6 +177,7 @@ NPZ_FAULTS = {
     "no map": ({"maps": np.ones((0, 3, 4), "f4"), "tasks": np.array([], "U1"), "scores": np.ones(0)}, "the maps are"),
     "size 0": ({"size": np.array([0, 40])}, "size must be [height, width] in pixels, not "),
     "three sizes": ({"size": np.array([30, 40, 3])}, "size must be [height, width] in pixels, not "),
+    "large input_size": ({"input_size": np.array([6000, 6000])}, "input_size 6000 x 6000 is more than 33554432 pixels"),
     "input_size": ({"input_size": np.array([-1, 40])}, "input_size must be [height, width] in pixels, not "),
     "pickled": ({"id": np.array(["p1"], object)}, "id is not an array of numbers or text as numpy writes it"),
     "big-endian": ({"maps": np.ones((2, 3, 4), ">f4")}, "maps is not an array of numbers or text as numpy"),
@@ -288,6 +289,8 @@ def test_what_cannot_be_written(tmp_path):
     for heatmaps in (example(maps={}), example(maps={"a": RAMP, "b": RAMP[:2]}), example(input_size=None)):
         with pytest.raises(InputError, match="p1: an npz "):
             write_npz(tmp_path / "p1.npz", heatmaps)
+    with pytest.raises(LimitError, match="input_size 8000 x 8000 is more than"):  # which nobody could read
+        write_npz(tmp_path / "p1.npz", example(input_size=(8000, 8000)))
 
 
 # The study's pickles

@@ -83,7 +83,7 @@ def test_pixels_are_bilinear_but_for_rounding(nodes, size):
 def test_rows_come_in_blocks_from_top_to_bottom(monkeypatch):
     found = Pixels(smooth(), (200, 100))
     whole = found.dense()
-    monkeypatch.setattr(pixels, "_PIXELS_AT_ONCE", 1000)
+    monkeypatch.setattr(pixels, "AT_ONCE", 1000)
     blocks = list(found.rows())
     assert [y for y, _ in blocks] == list(range(0, 200, 20))
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in blocks]), whole)

@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from chextools.heatmaps.levels import grey_levels
-from chextools.heatmaps.surface import Surface
+from chextools.heatmaps.surface import Surface, surface_of
 from chextools.masks.mask import Mask
 from chextools.metrics import boundaries, energy, froc, lesions, pointing, ranking
 from chextools.metrics.catalogue import LESION_RULES
@@ -115,6 +115,20 @@ def test_best_iou_is_that_of_the_best_of_all_thresholds(case):
     odds = share / (1 - share) if share < 1 else np.inf
     if share < 1:  # the integral over all thresholds, which 255 come close to
         assert chance == pytest.approx(odds * (1 - odds * np.log(1 / share)), abs=0.005)
+
+
+def test_a_flat_map_ranks_nothing():
+    """Its pixels are equal, whatever interpolation rounds them to; of equal ones the first in raster order count."""
+    truth = np.zeros((30, 50), bool)
+    truth[:2, 10:30] = truth[20:25, 5:15] = True
+    first = truth.ravel()[: truth.sum()].mean()
+    for value in (0.7, -0.3, 0.1):
+        surface = surface_of(np.full((3, 5), value, np.float32), truth.shape)
+        given = surface, Mask.from_array(truth)
+        assert ranking.pixel_auroc(*given) == 0.5 and ranking.best_iou(*given)[:2] == (0, 0)
+        assert ranking.pixel_auprc(*given) == pytest.approx(truth.mean()) and ranking.rank(*given) == first
+        energies = energy.energy_inside(*given)
+        assert np.isnan(energies) if value < 0 else energies == pytest.approx(truth.mean())
 
 
 def test_hit_within_a_tolerance(case):
