@@ -215,14 +215,14 @@ def _difference(
         pred, ref = np.concatenate([pred, two, 0 * two]), np.concatenate([ref, 0 * two, two])
         number = np.append(clusters.number, [clusters.count, clusters.count + 1])
         clusters = Clusters(number, clusters.count + 2)
-    means = _jackknifed(np.stack([pred, ref, pred - ref]), clusters)  # [G, 3], without each cluster
-    count = len(means)
-    around = means - means.mean(axis=0)
-    covariance = around.T @ around * (count - 1) / count
-    freedom = np.inf if is_binary else float(count - 1)
+    (pred_moves, pred_count), (ref_moves, ref_count), (moves, count) = (
+        _jackknifed(table, clusters) for table in (pred, ref, pred - ref)
+    )
+    sides = np.stack([pred_moves, ref_moves])  # each over its own clusters, as the means are
+    freedom, own_freedom = (np.inf if is_binary else n - 1.0 for n in (count, min(pred_count, ref_count)))
     shift = _mean_of_means(pred - ref) - value if is_binary else 0.0
-    decrease = _decrease_interval(own, (_mean_of_means(pred), _mean_of_means(ref)), covariance, freedom)
-    error = float(np.sqrt(covariance[2, 2]))
+    decrease = _decrease_interval(own, (_mean_of_means(pred), _mean_of_means(ref)), sides @ sides.T, own_freedom)
+    error = float(np.sqrt(moves @ moves))
     if error < _SLACK * np.abs(own).max():  # what is left by rounding
         error = 0.0
         if len(there) < LEAST_ALIKE:
@@ -231,18 +231,21 @@ def _difference(
     return Difference(value, error, freedom, decrease, len(there), p, test, shift, most)
 
 
-def _jackknifed(tables: np.ndarray, clusters: Clusters) -> np.ndarray:
-    """The mean over columns of the means of tables [T, n, K], without each cluster that has a value: [G, T]."""
-    left = []
-    for table in tables:
-        sums, counts = clusters.sums(table), clusters.sums((~np.isnan(table)).astype(float))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            left.append((sums.sum(axis=0) - sums) / (counts.sum(axis=0) - counts))
-    there = np.unique(clusters.number[~np.isnan(tables[2]).all(axis=1)])
-    columns = np.stack(left)[:, there]  # [T, G, K]
-    defined = ~np.isnan(columns)
+def _jackknifed(table: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, int]:
+    """How the mean over columns of the means of a table [n, K] moves without each cluster, and how many have a value.
+
+    float64 [G], 0 of a cluster without a value; their squares sum to the jackknife's variance.
+    """
+    sums, counts = clusters.sums(table), clusters.sums((~np.isnan(table)).astype(float))
+    there = counts.any(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (np.where(defined, columns, 0).sum(axis=2) / defined.sum(axis=2)).T
+        columns = ((sums.sum(axis=0) - sums) / (counts.sum(axis=0) - counts))[there]
+        defined = ~np.isnan(columns)
+        means = np.where(defined, columns, 0).sum(axis=1) / defined.sum(axis=1)
+    count = len(means)
+    moves = np.zeros(clusters.count)
+    moves[there] = (means - means.mean()) * np.sqrt((count - 1) / count)
+    return moves, count
 
 
 def _mean_of_means(table: np.ndarray) -> float:
@@ -259,12 +262,15 @@ def _decrease(pred: float, ref: float) -> float:
 def _decrease_interval(
     own: tuple[float, float], means: tuple[float, float], covariance: np.ndarray, freedom: float
 ) -> tuple[float, float, float]:
-    """The percentage decrease and its interval, symmetric in the logarithm of the ratio; NaN where a mean is 0."""
+    """The percentage decrease and its interval, symmetric in the logarithm of the ratio; NaN where a mean is 0.
+
+    own: means of pred and ref; means, covariance [2, 2], freedom: what the interval is made of.
+    """
     pred, ref = means
     if not (pred > 0 and ref > 0 and min(own) > 0):
         return _decrease(*own), np.nan, np.nan
     slope = np.array([1 / pred, -1 / ref])
-    error = float(np.sqrt(max(slope @ covariance[:2, :2] @ slope, 0)))
+    error = float(np.sqrt(max(slope @ covariance @ slope, 0)))
     half = quantile_975(freedom) * error
     lower, upper = (100 * (1 - pred / ref * np.exp(sign * half)) for sign in (1, -1))
     return _decrease(*own), float(lower), float(upper)
