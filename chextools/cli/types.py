@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from chextools.records.sizes import is_spacing
+
 
 class Shard(click.ParamType):
     """I/N: part I of N, counted from 1."""
@@ -114,7 +116,7 @@ class Spacing(click.ParamType):
             side = float(str(value))
         except ValueError:
             side = 0.0
-        if not 0 < side < 1e3:
+        if not is_spacing(side):
             self.fail(f"{value!r} is neither a pixel's side in mm, nor record or px.", param, ctx)
         return side
 

@@ -10,6 +10,8 @@ import numpy as np
 from chextools.masks.mask import Mask
 from chextools.masks.runs import column_runs
 
+_AT_ONCE = 1 << 20  # runs and shifted copies of them held at once
+
 
 def hit(
     points: Sequence[tuple[int, int]], truth: Mask, tolerance: float = 0.0, tolerance_size: int | None = None
@@ -42,17 +44,30 @@ def dilated(mask: Mask, radius: float) -> Mask:
     if radius < 1 or not mask.bounds.size:
         return mask
     height, width = mask.size
+    radius = min(radius, math.hypot(height, width))
     starts, ends = column_runs(mask)
     column, top = np.divmod(starts, height)
     bottom = top + ends - starts
-    steps = np.arange(-int(radius), int(radius) + 1)
-    reach = np.sqrt(np.maximum(radius**2 - steps.astype(np.float64) ** 2, 0)).astype(np.int64)
-    target = column[:, None] + steps
-    inside = (target >= 0) & (target < width)
-    low = (target * height + np.maximum(top[:, None] - reach, 0))[inside]
-    high = (target * height + np.minimum(bottom[:, None] + reach, height))[inside]
-    order = np.argsort(low, kind="stable")
-    low, high = low[order], np.maximum.accumulate(high[order])
-    first = np.append(True, low[1:] > high[:-1])
-    last = np.append(first[1:], True)
-    return Mask(mask.size, np.stack([low[first], high[last]], axis=1).ravel())
+    found = np.empty((2, 0), np.int64)
+    farthest = min(int(radius), width - 1)
+    nearest_first = np.array(sorted(range(-farthest, farthest + 1), key=abs))
+    at_once = max(1, _AT_ONCE // len(starts))
+    for begin in range(0, len(nearest_first), at_once):
+        steps = nearest_first[begin : begin + at_once]
+        reach = np.sqrt(radius**2 - steps.astype(np.float64) ** 2).astype(np.int64)
+        target = column[:, None] + steps
+        inside = (target >= 0) & (target < width)
+        low = (target * height + np.maximum(top[:, None] - reach, 0))[inside]
+        high = (target * height + np.minimum(bottom[:, None] + reach, height))[inside]
+        found = _joined(np.concatenate([found, np.stack([low, high])], axis=1))
+        if found.shape[1] == 1 and found[1, 0] - found[0, 0] == height * width:
+            break
+    return Mask(mask.size, found.T.ravel())
+
+
+def _joined(runs: np.ndarray) -> np.ndarray:
+    """What any of the runs [2, n], starts and ends, covers: as runs that are ascending, and apart."""
+    low, high = runs[:, np.argsort(runs[0], kind="stable")]
+    high = np.maximum.accumulate(high)
+    first = np.append(True, low[1:] > high[:-1])[: low.size]
+    return np.stack([low[first], high[np.append(first[1:], True)[: low.size]]])

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from chextools import tasks
 from chextools.errors import InputError, quoted
-from chextools.records.sizes import check_size
+from chextools.records.sizes import check_size, is_spacing
 
 DRAWING = "drawing"  # a key in memory, never written: what people drew, until its size is known (masks.drawing)
 RESERVED = ("Average", "Competition", "Overall", "img_id")  # rows and columns of result tables
@@ -175,9 +175,27 @@ def _size(value: Any, key: str) -> list[int]:
 
 def _spacing(value: Any, key: str) -> list[float]:
     sides = [number(side, key) for side in value] if isinstance(value, list) else []
-    if len(sides) != 2 or not all(0 < side < math.inf for side in sides):
+    if len(sides) != 2 or not all(map(is_spacing, sides)):
         raise InputError(f'"{key}" is {quoted(value)}, not [height, width] of a pixel in mm')
     return sides
+
+
+def _readers(value: object, key: str) -> dict[str, dict]:
+    if not isinstance(value, dict) or not value:
+        raise InputError(f'"{key}" is {quoted(value)}, not masks by reader and task')
+    return {reader: by_task(masks, f'{key}" of "{reader}') for reader, masks in value.items()}
+
+
+def _kind(value: object, key: str) -> str | dict[str, str]:
+    return value if isinstance(value, str) else _texts(value, key)
+
+
+def _instances(value: object, key: str) -> dict[str, int]:
+    found = by_task(value, key)
+    for task, count in found.items():
+        if type(count) is not int or count < 0:
+            raise InputError(f'"{key}" of {task} is {quoted(count)}, not a whole number')
+    return found
 
 
 def _texts(value: object, key: str) -> dict[str, str]:
@@ -219,7 +237,9 @@ def _is_coordinate(value: object) -> bool:
 
 _MOST_LETTERS = 1000  # of a task's name
 _FARTHEST = 2**31  # of a point from an image's corner, in pixels
-_OPTIONAL = ("image", "size", "patient", "view", "split", "heatmap", "spacing", "outlines", "points")
+_OPTIONAL = frozenset(
+    "image size patient view split heatmap spacing outlines points kind instances readers".split()
+)  # null is as if they were not there
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "image": _path,
@@ -230,6 +250,9 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "heatmap": _path,
     "spacing": _spacing,
     "masks": by_task,
+    "kind": _kind,
+    "instances": _instances,
+    "readers": _readers,
     "failed": _texts,
     "flags": _texts,
     "outlines": by_task,

@@ -28,6 +28,11 @@ def check_size(size: Sequence[int], what: str = "size", most: int = MAX_PIXELS) 
     return int(height), int(width)
 
 
+def is_spacing(side: float) -> bool:
+    """Whether it can be the side of a pixel in mm: of any detector or scanner, and far from float's ends."""
+    return 1e-6 <= side < 1e3
+
+
 def _is_side(value: object) -> bool:
     whole = type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))  # most are int: quick
     return whole and value > 0  # type: ignore[operator]

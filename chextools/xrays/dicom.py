@@ -20,7 +20,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.pixels.utils import get_expected_length
 
 from chextools.errors import InputError, LimitError
-from chextools.records.sizes import check_size
+from chextools.records.sizes import check_size, is_spacing
 from chextools.xrays.header import MAX_BYTES, Header
 from chextools.xrays.levels import scaled
 
@@ -288,7 +288,7 @@ def _spacing(data: Dataset) -> dict[str, list[float]]:
     always is (PS3.3 10.7.1.3): a projection is larger there than the patient. Of a film it is that of the scanner.
     """
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        sides = [side for side in _numbers(data, name) if side is not None and 0 < side < np.inf]
+        sides = [side for side in _numbers(data, name) if side is not None and is_spacing(side)]
         if len(sides) == 2:
             return {"spacing": sides}
     return {}

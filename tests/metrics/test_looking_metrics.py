@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -136,7 +138,7 @@ def test_hit_within_a_tolerance(case):
     y, x = np.indices(inside.shape)
     away = ndimage.distance_transform_edt(~inside)
     rng = np.random.default_rng(0)
-    for radius in (0, 1, 2.5, 7):
+    for radius in (0, 1, 2.5, 7, 60, 1e5, 1e300):
         near = away <= radius
         for _ in range(5):
             point = (int(rng.integers(inside.shape[0])), int(rng.integers(inside.shape[1])))
@@ -147,6 +149,16 @@ def test_hit_within_a_tolerance(case):
     assert pointing.hit([(0, 0)], truth, 2.0, max(inside.shape) // 2)[1] == pytest.approx(
         (away <= 2 * max(inside.shape) / (max(inside.shape) // 2)).mean()
     )
+
+
+def test_a_tolerance_as_large_as_it_likes_takes_no_memory():
+    noise = np.random.default_rng(0).random((1500, 1200)) < 0.5
+    truth = Mask.from_array(noise)
+    tracemalloc.start()
+    for radius in (300, 1e18):
+        assert pointing.hit([(0, 0)], truth, radius) == (1, 1)
+    assert tracemalloc.get_traced_memory()[1] < 2**28
+    tracemalloc.stop()
 
 
 def test_distances_of_boundaries(case):
