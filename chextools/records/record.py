@@ -181,9 +181,9 @@ def _spacing(value: Any, key: str) -> list[float]:
 
 
 def _readers(value: object, key: str) -> dict[str, dict]:
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict) or not value or not all(isinstance(masks, dict) for masks in value.values()):
         raise InputError(f'"{key}" is {quoted(value)}, not masks by reader and task')
-    return {reader: by_task(masks, f'{key}" of "{reader}') for reader, masks in value.items()}
+    return {reader: by_task(masks, key) for reader, masks in value.items()}
 
 
 def _kind(value: object, key: str) -> str | dict[str, str]:

@@ -29,6 +29,13 @@ def test_what_is_no_record_is_a_short_line(value):
     + [("failed", {"Edema": v}) for v in (None, 1, ["a"], {})]
     + [("size", v) for v in ([], [1], [1, 2, 3], [0, 1], [-1, 1], [1.5, 2], ["1", 2], [True, 2], 5, "12", [10**400, 1])]
     + [("size", [2**16, 1]), ("size", [60000, 60000]), ("outlines", {}), ("outlines", {"Edema": []})]
+    + [
+        ("spacing", v)
+        for v in (5, [1], [1, "a"], [0, 1], [-1, 1], [1e308, 1e308], [1e-300, 1], [1, 10**400], [True, 1])
+    ]
+    + [("readers", v) for v in (2, [1], {}, "a", {"a": 1}, {WIDE: None}, {"a": {"Average": {}}})]
+    + [("kind", v) for v in (5, ["box"], {"Edema": 5})]
+    + [("instances", v) for v in (5, {"Edema": -1}, {"Edema": 1.5}, {"Edema": True}, {"Edema": None})]
     + [(key, v) for key in ("image", "heatmap") for v in ("", 5, ["a"], {}, "a\0b")]
     + [("patient", 5), ("scores", {"Lung Opacity": 1, "Airspace Opacity": 1})],
 )
@@ -49,7 +56,7 @@ def test_broken_points_cost_their_task(points):
 
 
 def test_a_null_path_or_size_is_none():
-    nulls = dict.fromkeys(("image", "size", "patient", "view", "split", "heatmap"))
+    nulls = dict.fromkeys(("image", "size", "patient", "view", "split", "heatmap", "kind", "instances", "readers"))
     assert checked({"id": "a", "mine": None, **nulls}) == {"id": "a", "mine": None}
 
 
