@@ -66,7 +66,7 @@ def _localised(inputs: Sequence[str], settings: EvaluationSettings, stdin: Binar
     settings = replace(settings, spacing=_unit(settings, first, truth.records.get(first["id"]) if truth else None))
     measured = looking.measure(items, truth, settings, settings.jobs or default_jobs(), lungs)
     rows = (record["row"] for record in tally.passing(tally.progress(measured, "CXRs")))
-    found = localisation.gathered(rows, truth, settings)
+    found = localisation.gathered(rows, truth, settings, tally)
     if lungs and (without := [name for name in found.ids if name not in lungs.records]):
         log.warning("%s: no lungs, left out: %s", lungs.where, few(without))
     return localisation.evaluation_of(found, truth, settings, tally.skipped, tally.progress)

@@ -114,17 +114,19 @@ def _measured(items: Iterable[Located | Failure], truth: Truth, names: Sequence[
         if extra:
             log.warning("outlined but no tasks of the truth, left out: %s", ", ".join(sorted(extra)))
 
-    return (_described(item, known, names) for item, known in pairs())
+    return (_described(item, known, names, truth.where) for item, known in pairs())
 
 
-def _described(item: Located | Failure, truth: dict | None, names: Sequence[str]) -> Located | Failure:
+def _described(
+    item: Located | Failure, truth: dict | None, names: Sequence[str], where: str
+) -> Located | Failure:
     if isinstance(item, Failure):
         return item
     record = item.record
     if not {"outlines", "instances", DRAWING}.intersection(record) and len(record) > 1:
         return Failure(item.where, "no outlines to count: not an annotations JSON")
     rows = []
-    masks, failed = masks_of(truth, names, size_of(record))
+    masks, failed = masks_of(truth, names, size_of(record), where)
     for task in names:
         row: dict = {}
         if task not in failed:

@@ -17,8 +17,8 @@ from chextools.inputs.truth import Truth
 from chextools.metrics import bootstrap, overlap
 from chextools.metrics.catalogue import LOCALISATION, MASKS, Metric
 from chextools.records.ids import near_miss
-from chextools.records.records import few
-from chextools.records.tally import unseen
+from chextools.records.records import Located, few
+from chextools.records.tally import Tally, unseen
 from chextools.results.results import AVERAGE, Evaluation, Table
 from chextools.results.rows import interval_row
 
@@ -27,13 +27,18 @@ _Counted = tuple[np.ndarray, np.ndarray]  # [K] each: CXRs that have something, 
 log = logging.getLogger(__name__)
 
 
-def gathered(rows: Iterable[Looked], truth: Truth | None, settings: EvaluationSettings) -> Gathered:
-    """All CXRs of predictions and truth, sorted by id; says which are on one side only."""
+def gathered(
+    rows: Iterable[Looked], truth: Truth | None, settings: EvaluationSettings, tally: Tally | None = None
+) -> Gathered:
+    """All CXRs of predictions and truth, sorted by id; says which are on one side only.
+
+    tally: counts truth that cannot be read and nobody predicted.
+    """
     found = Gathered()
     for row in rows:
         found.add(row)
     if truth is not None:
-        _add_missing(found, truth, settings)
+        _add_missing(found, truth, settings, tally or Tally())
     found.sort()
     return found
 
@@ -82,7 +87,7 @@ def _say_boxes(result: Evaluation, truth: Truth) -> None:
             row["truth"] = kind
 
 
-def _add_missing(rows: Gathered, truth: Truth, settings: EvaluationSettings) -> None:
+def _add_missing(rows: Gathered, truth: Truth, settings: EvaluationSettings, tally: Tally) -> None:
     """Add the CXRs that were not predicted."""
     known = set(rows.ids)
     if known and truth.records.keys().isdisjoint(known):
@@ -98,7 +103,10 @@ def _add_missing(rows: Gathered, truth: Truth, settings: EvaluationSettings) -> 
         fate = "their truth counts as empty" if settings.slice == "full" else "left out"
         log.warning("predicted but not in the truth, %s: %s", fate, few(strangers, missing))
     for identifier in missing:
-        rows.add(looked_at(None, truth.records[identifier], settings))
+        row = looked_at(None, truth.records[identifier], settings)
+        rows.add(row)
+        if row.failed:
+            tally.take([Located(f"{truth.where}: {identifier}", {"failed": row.failed})])
 
 
 def _with_masks(rows: Gathered) -> np.ndarray:

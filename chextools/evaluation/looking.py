@@ -12,7 +12,7 @@ import numpy as np
 
 from chextools.errors import InputError
 from chextools.evaluation.settings import EvaluationSettings
-from chextools.inputs.truth import Truth, frame_of, mask_of, masks_of, size_of
+from chextools.inputs.truth import Truth, frame_of, mask_of, masks_of, named, size_of
 from chextools.masks.mask import Mask, intersection, union
 from chextools.metrics import overlap
 from chextools.metrics.catalogue import HEATMAPS, LOCALISATION, MASKS, POINTS, Metric
@@ -134,7 +134,7 @@ def _measured(
     def measured(record: dict) -> dict:
         metrics_for(record, settings.metrics)
         known = truth if has_truth else _wherever(record, settings.tasks)
-        row = looked_at(record, known, settings, partial(_union, lungs, lung_tasks))
+        row = looked_at(record, known, settings, partial(_union, lungs, lung_tasks), named(settings.truth))
         return {"row": row, "failed": row.failed}
 
     return records.applied(measured, item)
@@ -175,15 +175,17 @@ def looked_at(
     truth: dict | None,
     settings: EvaluationSettings,
     lungs: Callable[[tuple[int, int]], Mask | None] = lambda _: None,
+    where: str = "",
 ) -> Looked:
     """Measure a prediction against its truth; either may be missing, which counts as empty.
 
-    lungs: those of an image of this size, None where they are unknown.
+    lungs: those of an image of this size, None where they are unknown. where: the truth's file, to be named if it is
+    what cannot be read.
     """
     either = (truth or {}) | (record or {})
     names = settings.tasks
     frame = _size_of(record, truth)
-    trues, failed_looks = masks_of(truth, names, frame)
+    trues, failed_looks = masks_of(truth, names, frame, where)
     masks, failed = masks_of(record, names, size_of(truth))
     failed |= failed_looks
     places = places_of(settings)

@@ -50,14 +50,19 @@ def read_truth(sources: str | Sequence[str], stdin: BinaryIO, settings: TruthSet
         items: Iterable[Located | Failure] = inputs.read_all(sources, stdin)
     else:
         items = _of_readers(sources, stdin)
-    where = ", ".join("stdin" if source == "-" else source for source in sources)
-    truth = truth_of(settled(items, settings, stdin), where)
+    truth = truth_of(settled(items, settings, stdin), named(sources))
     several = []
     if truth.may_have_boxes and settings.consensus is None:
         several = [i for i, r in truth.records.items() if DRAWING in r and len(r[DRAWING].readers) > 1]
     if several:
         log.warning("several readers of %s: what most of them outlined is the truth (--consensus)", few(several))
     return truth
+
+
+def named(sources: str | Sequence[str] | None) -> str:
+    """The files of a truth, in messages."""
+    sources = [sources] if isinstance(sources, str) else sources or ()
+    return ", ".join("stdin" if source == "-" else source for source in sources)
 
 
 def settled(
@@ -212,7 +217,7 @@ def _is_there(record: Mapping, task: str) -> bool:
 
 
 def masks_of(
-    record: dict | None, names: Iterable[str], size: Size | None = None
+    record: dict | None, names: Iterable[str], size: Size | None = None, where: str = ""
 ) -> tuple[dict[str, Mask | None], dict[str, str]]:
     """`mask_of` of each task, and the reasons of those that failed or are broken."""
     masks, failed = {}, {}
@@ -224,27 +229,31 @@ def masks_of(
     for task in asked:
         if task not in masks:
             try:
-                masks[task] = mask_of(record, task, size)
+                masks[task] = mask_of(record, task, size, where)
             except InputError as error:
                 failed[task] = str(error)
     return masks, failed
 
 
-def mask_of(record: dict | None, task: str, size: Size | None = None) -> Mask | None:
+def mask_of(record: dict | None, task: str, size: Size | None = None, where: str = "") -> Mask | None:
     """The task's mask; None where there is none. Raises InputError for one that failed or is broken.
 
-    size: of the image, for what was drawn on one of an unknown or another size.
+    size: of the image, for what was drawn on one of an unknown or another size. where: the record's file, for messages
+    that would not say it.
     """
     if record is None:
         return None
-    if task in record.get("failed", {}):
-        raise InputError(record["failed"][task])
-    if DRAWING in record:
-        return record[DRAWING].mask(task, size)
-    if task in record.get("masks", {}):
-        return Mask.from_rle(record["masks"][task])
-    if "outlines" in record:  # an image's outlines name the tasks that are there; the others are empty
-        return Mask.from_polygons(tuple(record["size"]), record["outlines"].get(task, ()))
+    try:
+        if task in record.get("failed", {}):
+            raise InputError(record["failed"][task])
+        if DRAWING in record:
+            return record[DRAWING].mask(task, size)
+        if task in record.get("masks", {}):
+            return Mask.from_rle(record["masks"][task])
+        if "outlines" in record:  # an image's outlines name the tasks that are there; the others are empty
+            return Mask.from_polygons(tuple(record["size"]), record["outlines"].get(task, ()))
+    except InputError as error:
+        raise InputError(f"{where}: {record['id']}: {error}" if where else str(error)) from None
     return None
 
 

@@ -61,7 +61,7 @@ class Tally:
             if not isinstance(item, Failure):
                 yield item.record
 
-    def take(self, failures: Iterable[Failure]) -> None:
+    def take(self, failures: Iterable[Located | Failure]) -> None:
         """Count failures that stand alone."""
         for _ in self.passing(failures):
             pass

@@ -12,7 +12,7 @@ from chextools.errors import InputError
 from chextools.heatmaps.masking import MaskingSettings, with_masks
 from chextools.heatmaps.reading import heatmaps_of
 from chextools.heatmaps.surface import surface_of
-from chextools.inputs.truth import Truth, frame_of, mask_of, size_of
+from chextools.inputs.truth import Truth, frame_of, mask_of, named, size_of
 from chextools.masks.mask import Mask, intersection
 from chextools.metrics import overlap
 from chextools.metrics.cuts import areas_of_cuts
@@ -75,7 +75,7 @@ def _at_thresholds(record: dict, truth: dict | None, settings: TuningSettings) -
         if task not in loaded.maps and task not in loaded.failed:
             continue
         try:
-            true = mask_of(truth, task, loaded.size)
+            true = mask_of(truth, task, loaded.size, named(settings.truth))
             if true is None or not true.area:
                 continue
             if task in loaded.failed:
@@ -111,7 +111,7 @@ def _at_cutoffs(record: dict, truth: dict | None, settings: TuningSettings) -> T
                 raise InputError("no score to compare with cutoffs")
             score, mask = records.number(scores[task], "scores"), mask_of(record, task)
             assert mask is not None  # it is among the record's
-            true = mask_of(truth, task, mask.size) or Mask.empty(mask.size)
+            true = mask_of(truth, task, mask.size, named(settings.truth)) or Mask.empty(mask.size)
             if mask.size != true.size:
                 raise InputError(f"the mask has the size {list(mask.size)}, its truth {list(true.size)}")
             kept = score > grid
@@ -142,7 +142,7 @@ def _scores(record: dict, truth: dict | None, has_truth: bool, settings: TuningS
         try:
             score = records.number(scores[task], "scores")
             if has_truth:
-                true = mask_of(truth, task, frame_of(truth, size_of(record)))
+                true = mask_of(truth, task, frame_of(truth, size_of(record)), named(settings.truth))
                 scored[task] = score, true is not None and true.area > 0
             elif (label := _checked_label((labels or {}).get(task))) != -1:
                 scored[task] = score, None if label is None else label == 1
