@@ -117,9 +117,7 @@ def _measured(items: Iterable[Located | Failure], truth: Truth, names: Sequence[
     return (_described(item, known, names, truth.where) for item, known in pairs())
 
 
-def _described(
-    item: Located | Failure, truth: dict | None, names: Sequence[str], where: str
-) -> Located | Failure:
+def _described(item: Located | Failure, truth: dict | None, names: Sequence[str], where: str) -> Located | Failure:
     if isinstance(item, Failure):
         return item
     record = item.record

@@ -356,6 +356,27 @@ def test_a_broken_mask_of_the_truth_costs_its_own_cxr(cli, tmp_path):
         for name, lines in (("pred", records), ("truth", truth)):
             (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
         result = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "iou")
-        assert result.code == 1 and "Edema: RLE counts hold a character" in result.err, result.err
+        assert result.code == 1, result.err
+        assert f"pred:2: Edema: {tmp_path}/truth: b: RLE counts hold a character" in result.err
         row = json.loads(result.out.splitlines()[0])
         assert (row["mean"], row["n"], row["failed"]) == (1.0, 2, 1)
+    (tmp_path / "pred").write_text(json.dumps(records[0]) + "\n")  # nobody predicted what is broken
+    result = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "iou")
+    assert result.code == 1 and f"{tmp_path}/truth: b: Edema: RLE counts hold a character" in result.err
+    assert json.loads(result.out.splitlines()[0])["failed"] == 1
+
+
+def test_a_truth_of_which_nothing_can_be_drawn_says_why(cli, tmp_path):
+    mask = {"Edema": {"size": [3, 3], "counts": [0, 5, 4]}}
+    (tmp_path / "pred").write_text(json.dumps({"id": "a", "masks": mask}) + "\n")
+    box = {"image_id": 1, "category_id": 1, "id": 1, "bbox": [1, 1, -1, 1]}
+    image = {"id": 1, "file_name": "a.png", "height": 3, "width": 3}
+    coco = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "Edema"}]}
+    for truth, said in (
+        (coco, ": a: annotation 1: a box of -1 x 1 pixels has no area"),
+        ({"id": "a", "masks": {}, "failed": {"Edema": "no ink"}}, ": a: no ink"),
+        ({"a": {}}, ": no finding of any image, and none that was looked for"),
+    ):
+        (tmp_path / "truth").write_text(json.dumps(truth) + "\n")
+        result = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "iou")
+        assert result.code == 1 and f"{tmp_path}/truth{said}" in result.err

@@ -195,14 +195,15 @@ def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     if not found:
         reason = f" ({failures[0].where}: {failures[0].reason})" if failures else ""
         raise InputError(f"{where}: no truth{reason}")
+    if not names:
+        raise InputError(f"{where}: no finding of any image, and none that was looked for")
     return Truth(found, tasks.study_order(names), failures, where, boxes)
 
 
 def tasks_of(record: Mapping) -> list[str]:
-    """The tasks of which a record has masks, outlines or drawings."""
-    if DRAWING in record:
-        return record[DRAWING].names
-    return list(record.get("masks", record.get("outlines", ())))
+    """The tasks of which a record has masks, outlines or drawings, or says why it has none."""
+    drawn = record[DRAWING].names if DRAWING in record else record.get("masks", record.get("outlines", ()))
+    return [*drawn, *record.get("failed", ())]
 
 
 def _is_there(record: Mapping, task: str) -> bool:

@@ -136,7 +136,10 @@ class Case:
 
     def read(self, task: str) -> Reading:
         """Measure a task as chex-eval does. Raises InputError for what cannot be."""
-        (masks, failed), (trues, failed_truth) = masks_of(self.record, [task]), masks_of(self.truth, [task], where="the truth")
+        (masks, failed), (trues, failed_truth) = (
+            masks_of(self.record, [task]),
+            masks_of(self.truth, [task], where="the truth"),
+        )
         for reason in (failed | failed_truth).values():
             raise InputError(reason)
         mask, true, maps = masks[task], trues[task], self.heatmaps
