@@ -70,5 +70,6 @@ def run(
     steps = tally.progress(repeat(None), "rows")
     of_ref, of_pred = (read_results(source, stdin, settings.metric, steps) for source in (ref, pred))
     del steps  # what is read is no longer shown
+    tally.seen += len(of_pred.values) + len(of_ref.values)
     tally.take(of_pred.failures + of_ref.failures)
     return Comparison(*differences.rows_of(of_pred, of_ref, settings, tally.progress))

@@ -50,7 +50,8 @@ COLUMNS = (
     type=click.Choice(SLICES),
     default="positive",
     show_default=True,
-    help="Metrics of masks over CXRs where truth and prediction have one, or where either has.",
+    help="Metrics of masks over CXRs where truth and prediction have one, or where either has; nsd and lesion-recall "
+    "over all with a truth.",
 )
 @options.sign()
 @click.option(

@@ -22,7 +22,7 @@ from chextools.records.records import Failure, Located, few
 from chextools.records.tally import unseen
 from chextools.results import thresholds
 from chextools.results.results import AVERAGE, Evaluation, Table
-from chextools.results.rows import interval_row
+from chextools.results.rows import NO_TASK, interval_row
 from chextools.tasks import blank_means, choose
 
 log = logging.getLogger(__name__)
@@ -285,7 +285,7 @@ def _rows(
             row = _row(metric, name, mean, over, n, failed[columns].max(), most)
             row["positives"] = int((labels[:, columns][usable[:, columns]] == 1).sum())
             row["tasks"] = int((~np.isnan(values[columns])).sum())
-            found.append(row)
+            found.append(row if row["tasks"] else row | {"reason": NO_TASK})
     return found
 
 

@@ -20,9 +20,11 @@ from chextools.records.ids import near_miss
 from chextools.records.records import Located, few
 from chextools.records.tally import Tally, unseen
 from chextools.results.results import AVERAGE, Evaluation, Table
-from chextools.results.rows import interval_row
+from chextools.results.rows import NO_TASK, interval_row
 
 _Counted = tuple[np.ndarray, np.ndarray]  # [K] each: CXRs that have something, CXRs or patients to draw it from
+
+_OF_NOTHING = {"precision": "nothing is predicted where there is a truth", "specificity": "the truth is everywhere"}
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +160,7 @@ class _Kind:
 
     def add(self, name: str, result: Evaluation) -> None:
         """A metric's rows, and its table where it has a value per CXR."""
-        metric = LOCALISATION[name]
+        metric, before = LOCALISATION[name], len(result.summary)
         if name in ("iou", "dice"):
             self._overlap(name, result)
         elif name == "pixel":
@@ -169,6 +171,7 @@ class _Kind:
             self._pooled(name, metric, result)
         else:
             self._per_image(name, metric, result)
+        self._explain(result.summary[before:], metric)
 
     def _areas(self, chosen: np.ndarray) -> np.ndarray:
         """Areas [4, n, K] of pixels of the image, predicted, truth and both."""
@@ -199,7 +202,6 @@ class _Kind:
             extras["chance"] = bootstrap.nanmean(overlap.dice(predicted * truth / pixels, predicted, truth, slice_))
         extras |= _silent(values, truth)
         self._tabulate(name, chosen, values, extras, {"slice": slice_}, result)
-        _explain(result.summary[-len(self.names) - 1 :], (truth > 0).sum(axis=0), LOCALISATION[name], self.names)
 
     def _per_image(self, name: str, metric: Metric, result: Evaluation) -> None:
         """A metric with a value per CXR, the mean of which is taken."""
@@ -225,7 +227,6 @@ class _Kind:
             if told["unit"] == PIXELS:
                 del told["spacing"]
         self._tabulate(name, chosen, values, extras, {k: v for k, v in told.items() if v}, result)
-        _explain(result.summary[-len(self.names) - 1 :], (truth > 0).sum(axis=0), metric, self.names)
 
     def _tabulate(
         self,
@@ -310,15 +311,22 @@ class _Kind:
         row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed, most)
         return [*rows, row | over_tasks(extras) | tail]
 
+    def _explain(self, rows: Sequence[dict], metric: Metric) -> None:
+        """Why a task has no value, into its row."""
+        positives = dict(zip(self.names, (self._areas(self.in_truth)[2] > 0).sum(axis=0).tolist()))
+        for row in rows:
+            if np.isnan(row["mean"]):
+                row["reason"] = NO_TASK if row["task"] == AVERAGE else self._reason(row, positives[row["task"]], metric)
 
-def _explain(rows: Sequence[dict], positives: np.ndarray, metric: Metric, names: Sequence[str]) -> None:
-    """Why a task has no value, into its row."""
-    by_task = dict(zip(names, positives.tolist()))
-    for row in rows:
-        if not row["n"] and row["task"] in by_task:
-            there = by_task[row["task"]]
-            why = metric.undefined or f"undefined for all {there} CXRs with a truth"
-            row["reason"] = why if there else "no CXR with a truth"
+    def _reason(self, row: Mapping, positives: int, metric: Metric) -> str:
+        failures = self.rows.failures(self.of_masks, row["task"])
+        if not positives:
+            return "no CXR with a truth" + (f" that could be read: {failures} failed" if failures else "")
+        if failures >= positives:
+            return f"none of the {positives} CXRs with a truth could be measured"
+        if row["metric"] in _OF_NOTHING:
+            return _OF_NOTHING[row["metric"]]
+        return metric.undefined or f"undefined for all {positives} CXRs with a truth"
 
 
 def _silent(values: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:

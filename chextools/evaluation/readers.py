@@ -24,7 +24,7 @@ from chextools.metrics import agreement, bootstrap, overlap
 from chextools.records import records
 from chextools.records.records import Failure, Located, few
 from chextools.results.results import AVERAGE, Evaluation, Table
-from chextools.results.rows import interval_row
+from chextools.results.rows import NO_TASK, interval_row
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,10 @@ def _rows(
     """A row per task, sorted by name, and their average. has: which CXRs have something, bool [n, K]."""
     n, drawable = has.sum(axis=0), bootstrap.drawable(has, groups)
     for k in sorted(range(len(names)), key=names.__getitem__):
-        yield interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k], drawable[k]) | told
+        row = interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k], drawable[k]) | told
+        if np.isnan(mean[k]):
+            row["reason"] = "nothing to tell readers apart" if n[k] else "no CXR in which it is defined of any readers"
+        yield row
     over = bootstrap.nanmean(replicates, axis=1)
     row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed.max(), drawable.max())
-    yield row | told
+    yield row | told | ({"reason": NO_TASK} if np.isnan(mean).all() else {})

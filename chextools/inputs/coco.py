@@ -34,6 +34,8 @@ def records_of(document: object) -> Iterator[dict | Failure]:
     images, annotations, categories = (_listed(document, key) for key in ("images", "annotations", "categories"))
     try:
         names = {category["id"]: canonical(str(category["name"])) for category in categories}
+        if any(names[category["id"]] != canonical(str(category["name"])) for category in categories):
+            raise InputError("COCO: two categories have one id")
         by_image: dict[object, list[dict]] = {image["id"]: [] for image in images}
     except KeyError as error:
         raise InputError(f"COCO: missing or unknown {error}") from None
@@ -99,10 +101,7 @@ def _record(image: dict, annotations: list[dict], names: dict[object, str]) -> t
     identifier = image.get("record") or drawn.id_of_image(path)
     sides: list = [image.get("height"), image.get("width")]
     tasks = tuple(dict.fromkeys(names.values()))
-    try:
-        size = check_size(sides)
-    except InputError as error:
-        return {"id": identifier, "failed": {task: str(error) for task in tasks}}, 0, 0
+    size = check_size(sides, "its size")
     shapes: dict[str, list[Shape]] = {}
     failed: dict[str, str] = {}
     boxes = clipped = 0

@@ -11,11 +11,12 @@ from typing import Any, BinaryIO, NoReturn
 
 from chextools.errors import InputError, LimitError, quoted
 
-MAX_DEPTH = 64  # of nesting, or little more; records and COCO have 6. Code that walks or pickles a value recurses
+MAX_DEPTH = 64  # of nesting; records and COCO have 6. Code that walks or pickles a value recurses
 MAX_OBJECTS = 2**22  # objects and lists in one text, each of which takes up to 200 bytes of memory for two of text
 MAX_MEMBER = 2**26  # characters of a member of an object that is read one by one: an image with all its outlines
 _MAX_DIGITS = 300  # of an integer: one that is a number, as float, has at most 309
 
+_TOO_DEEP = f"not usable JSON: nested more than {MAX_DEPTH} deep"
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -61,7 +62,9 @@ def loads(text: str | bytes) -> Any:
         if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
             raise InputError("truncated JSON") from None
         raise InputError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise LimitError(_TOO_DEEP) from None
+    except ValueError as error:
         raise InputError(f"not usable JSON: {error}") from None
 
 
@@ -126,7 +129,9 @@ class _Text:
                 cut = error.pos >= len(self._text) - _CUT or error.msg.startswith("Unterminated string")
                 if self._ended or not cut:
                     self.refuse(error.msg, error)
-            except (ValueError, RecursionError) as error:
+            except RecursionError:
+                raise LimitError(_TOO_DEEP) from None
+            except ValueError as error:
                 raise error if isinstance(error, InputError) else InputError(f"not usable JSON: {error}") from None
             else:
                 if end < len(self._text) or self._ended or self._text[end - 1] in '"}]':
@@ -201,11 +206,13 @@ def _check_shape(bare: bytes) -> None:
     if len(brackets) > 2 * MAX_OBJECTS:
         raise LimitError(f"not usable JSON: more than {MAX_OBJECTS} objects and lists")
     for _ in range(MAX_DEPTH):
-        if len(brackets) <= MAX_DEPTH:
+        if not brackets:
             return
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    if len(brackets) > MAX_DEPTH:
-        raise LimitError(f"not usable JSON: nested more than {MAX_DEPTH} deep")
+        brackets = brackets.replace(b"[]", b".").replace(b"{}", b".").replace(b".", b"")
+    if (
+        len(brackets) > MAX_DEPTH or b"[]" in brackets or b"{}" in brackets
+    ):  # few that have no partner are another fault
+        raise LimitError(_TOO_DEEP)
 
 
 def _whole(digits: str) -> int | float:

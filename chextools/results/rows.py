@@ -6,6 +6,8 @@ import numpy as np
 
 from chextools.metrics import bootstrap
 
+NO_TASK = "undefined for every task"  # why an average is
+
 
 def interval_row(
     metric: str, task: str, mean: float, replicates: np.ndarray, n: int, failed: int, drawable: int | None = None

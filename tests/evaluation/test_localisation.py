@@ -93,6 +93,25 @@ def test_what_is_undefined_has_a_reason(world):
     assert flat["energy"]["mean"] is None or np.isnan(flat["energy"]["mean"])
     assert "0 everywhere" in flat["energy"]["reason"]
     assert flat["hd95"]["reason"] == "undefined for all 1 CXRs with a truth"
+    nothing = world({"p": (np.zeros((4, 6)), np.zeros(SIZE, bool))}, metrics=("pixel",))
+    assert nothing["precision"]["reason"] == "nothing is predicted where there is a truth"
+    assert "reason" not in nothing["recall"]
+
+
+def test_reasons_of_what_could_not_be_measured_and_of_averages(cli, tmp_path):
+    rectangle = {"size": [3, 3], "counts": [0, 5, 4]}
+    (tmp_path / "pred").write_text('{"id": "a", "size": [3, 3], "heatmap": "absent.npz"}\n')
+    for truth, reason in (
+        (rectangle, "none of the 1 CXRs with a truth could be measured"),
+        ({"size": [3, 3], "counts": [9]}, "no CXR with a truth"),
+        ({"size": [3, 3], "counts": [8]}, "no CXR with a truth that could be read: 1 failed"),
+    ):
+        (tmp_path / "truth").write_text(json.dumps({"id": "a", "masks": {"Edema": truth}}) + "\n")
+        result = cli(
+            "chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "energy", "--metric", "froc"
+        )
+        rows = [json.loads(line) for line in result.out.splitlines()]
+        assert [row["reason"] for row in rows] == [reason, "undefined for every task"] * 2
 
 
 def test_a_tolerance_forgives_a_near_miss(world):

@@ -9,6 +9,7 @@ from pycocotools import mask as cocomask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from chextools.errors import InputError
 from chextools.inputs import coco
 from chextools.inputs.inputs import read_stream
 from chextools.masks.mask import Mask
@@ -144,3 +145,20 @@ def test_truth_against_itself_has_an_average_precision_of_one(kind, tmp_path):
         evaluation.summarize()
     assert evaluation.stats[0] == 1.0
     assert all(annotation["iscrowd"] == 0 for annotation in dataset.anns.values())
+
+
+def test_two_categories_of_one_id_are_refused():
+    value = document([annotated(1, 1)])
+    value["categories"].append({"id": 1, "name": "Mass"})
+    with pytest.raises(InputError, match="x.json: COCO: two categories have one id"):
+        read(value)
+    value["categories"][-1]["name"] = "Cardiomegaly"
+    assert [item.record["id"] for item in read(value)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("sides", [{}, {"height": 10**5, "width": 10**5}, {"height": 100}])
+def test_an_image_without_a_size_costs_itself_and_says_so(sides):
+    value = document([annotated(1, 1)])
+    value["images"][0] = {"id": 1, "file_name": "1.png"} | sides
+    first, second = read(value)
+    assert isinstance(first, Failure) and first.reason.startswith("its size ") and isinstance(second, Located)

@@ -22,10 +22,15 @@ def test_what_is_written_reads_back(value):
 @pytest.mark.parametrize("opening,closing", [("[", "]"), ('{"a":', "}"), ('[{"\\\\\\"[":', "}]")])
 def test_nesting_is_bounded(opening, closing):
     half = 64 // (opening.count("[") // 2 + 1)
-    assert jsontext.loads(opening * (half // 2) + "1" + closing * (half // 2))
-    for deep in (100, 500, 100_000):
+    assert jsontext.loads(opening * half + "1" + closing * half)
+    for deep in (half + 1, 100, 500, 100_000):
+        text = opening * deep + "1" + closing * deep
         with pytest.raises(InputError, match="nested more than 64 deep"):
-            jsontext.loads(opening * deep + "1" + closing * deep)
+            jsontext.loads(text)
+        with pytest.raises(InputError, match="nested more than 64 deep"):
+            list(jsontext.members(io.BytesIO(b'{"a": ' + text.encode() + b"}")))
+    with pytest.raises(InputError, match="truncated JSON"):
+        jsontext.loads(opening * 5 + "[" + "[1]," * 100)
 
 
 def test_wide_is_not_deep():
