@@ -303,7 +303,33 @@ def test_a_task_that_is_never_predicted_is_left_out(cli, small, tmp_path):
 def test_heatmaps_allow_no_iou(cli, small):
     result = cli("chex-eval", small / "maps", "--truth", small / "expected/gt.json", "--metric", "iou")
     assert (result.code, result.out) == (1, "")
-    assert result.err.endswith("allows hit, not iou; make masks with chex-segment\n") and result.err.count("\n") == 1
+    assert "allows hit, energy, border, outside, rank, " in result.err
+    assert result.err.endswith(", not iou; make masks with chex-segment\n") and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--metric", "iou", "--sign", "abs"], "--sign is for metrics of heatmaps"),
+        (["--metric", "froc", "--slice", "full"], "--slice is for metrics of masks"),
+        (["--metric", "hit", "--tolerance-size", "320"], "--tolerance-size says what --tolerance is meant for"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(cli, small, options, said):
+    result = cli("chex-eval", small / "maps", "--truth", small / "expected/gt.json", *options)
+    assert result.code == 2 and said in result.err
+
+
+def test_a_record_that_says_another_size_than_its_mask_is_refused(cli, tmp_path):
+    mask = {"size": [2, 3], "counts": [0, 5, 1]}
+    for name, size in (("good", [2, 3]), ("bad", [3, 2])):
+        (tmp_path / name).write_text(json.dumps({"id": "a", "size": size, "masks": {"Edema": mask}}) + "\n")
+    for pred, truth, said in (
+        ("bad", "good", "bad:1: Edema: the mask has the size [2, 3], its record says [3, 2]"),
+        ("good", "bad", "bad: a: the mask has the size [2, 3], its record says [3, 2]"),
+    ):
+        result = cli("chex-eval", tmp_path / pred, "--truth", tmp_path / truth)
+        assert result.code == 1 and said in result.err
 
 
 def test_two_outputs_of_one_name_are_refused_before_work(cli, small, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chextools.cli import base, options, types
-from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, SLICES
+from chextools.metrics.catalogue import AT_THRESHOLD, CLASSIFICATION, LESION_RULES, LOCALISATION, MASKS, SLICES
 from chextools.results.words import ROWS
 
 EXAMPLE = """
@@ -219,6 +219,13 @@ def _check(context: click.Context, truth: tuple[str, ...], metrics: frozenset[st
         users = [metric for metric, known in LOCALISATION.items() if name in known.options]
         if metrics and not metrics.intersection(users):
             raise click.UsageError(f"--{name.replace('_', '-')} is for --metric {' or '.join(users)}")
+    looked_at = {LOCALISATION[name].looks_at for name in metrics - {*CLASSIFICATION}}
+    if looked_at and "slice" in given and MASKS not in looked_at:
+        raise click.UsageError("--slice is for metrics of masks")
+    if looked_at == {MASKS} and "sign" in given:
+        raise click.UsageError("--sign is for metrics of heatmaps")
+    if "tolerance_size" in given and "tolerance" not in given:
+        raise click.UsageError("--tolerance-size says what --tolerance is meant for")
     for parameter in context.command.params:
         if parameter.name in given.intersection(LOCALISATION_ONLY if of_scores else SCORES_ONLY):
             raise click.UsageError(f"{parameter.opts[-1]} means nothing with these metrics")

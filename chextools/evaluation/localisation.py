@@ -65,7 +65,8 @@ def evaluation_of(
         metrics = [name for name in settings.localisation if (LOCALISATION[name].looks_at == MASKS) == of_masks]
         if metrics:
             kept = _with_masks(rows) if of_masks else _with_looks(rows)
-            _say_lacking(rows, settings.tasks, kept, metrics, of_masks)
+            counted = rows.has_truth | (of_masks and settings.slice == "full")
+            _say_lacking(rows, settings.tasks, kept, metrics, of_masks, counted)
             kinds.append(_Kind(rows, np.flatnonzero(kept).tolist(), of_masks, settings, failed, steps))
     if not any(kind.names for kind in kinds):
         raise InputError(f"the predictions have none of the truth's tasks: {', '.join(settings.tasks)}")
@@ -123,15 +124,15 @@ def _with_looks(rows: Gathered) -> np.ndarray:
 
 
 def _say_lacking(
-    rows: Gathered, names: Sequence[str], kept: np.ndarray, metrics: Sequence[str], of_masks: bool
+    rows: Gathered, names: Sequence[str], kept: np.ndarray, metrics: Sequence[str], of_masks: bool, counted: np.ndarray
 ) -> None:
-    """A task that no prediction has is left out; one that only some have counts for all."""
+    """A task that no prediction has is left out; one that only some have counts for all that are counted, bool [n]."""
     left = [task for task, is_kept in zip(names, kept) if not is_kept]
     if left:
         log.warning("%s: no prediction of %s: left out", " and ".join(sorted(metrics)), ", ".join(left))
     lacks = rows.lacks_mask if of_masks else rows.measured[:, HAS_LOOK] == 0
     for k in np.flatnonzero(kept).tolist():
-        lacking = np.flatnonzero(lacks[:, k] & rows.has_prediction).tolist()
+        lacking = np.flatnonzero(lacks[:, k] & rows.has_prediction & counted).tolist()
         if lacking:
             fate = "no mask, counted as empty" if of_masks else "no heatmap, counted as missed"
             log.warning("%s: %s: %s", names[k], fate, few([rows.ids[number] for number in lacking]))
@@ -320,10 +321,10 @@ class _Kind:
 
     def _reason(self, row: Mapping, positives: int, metric: Metric) -> str:
         failures = self.rows.failures(self.of_masks, row["task"])
+        if failures >= max(positives, 1):
+            return f"no CXR with a truth could be measured: {failures} failed"
         if not positives:
-            return "no CXR with a truth" + (f" that could be read: {failures} failed" if failures else "")
-        if failures >= positives:
-            return f"none of the {positives} CXRs with a truth could be measured"
+            return "no CXR with a truth"
         if row["metric"] in _OF_NOTHING:
             return _OF_NOTHING[row["metric"]]
         return metric.undefined or f"undefined for all {positives} CXRs with a truth"

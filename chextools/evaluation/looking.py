@@ -92,8 +92,7 @@ def metrics_for(record: Mapping, requested: Collection[str]) -> list[str]:
     impossible = sorted(set(requested) - set(allowed))
     if impossible:
         mend = "; make masks with chex-segment" if "heatmap" in record else ""
-        usual = ", ".join(name for name in allowed if LOCALISATION[name].is_default)
-        raise InputError(f"{record['id']}: allows {usual}, not {', '.join(impossible)}{mend}")
+        raise InputError(f"{record['id']}: allows {', '.join(allowed)}, not {', '.join(impossible)}{mend}")
     return [name for name in allowed if (name in requested if requested else LOCALISATION[name].is_default)]
 
 

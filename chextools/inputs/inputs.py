@@ -94,7 +94,12 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
             document = jsontext.loads(b"".join([first, *rest])) if broken else value
             yield from _located(name, _from_document(document, name))
         except InputError as error:
-            raise InputError(f"{name}: {error}") from None
+            raise _of(name, error) from None
+
+
+def _of(name: str, error: InputError) -> InputError:
+    """The error as one of an input, which it may name already."""
+    return error if str(error).startswith(f"{name}: ") else InputError(f"{name}: {error}")
 
 
 # How the study's JSON begins: images of which nothing is known, then one with a mask, its size, outlines or points.
@@ -129,7 +134,7 @@ def _by_image(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:
         else:
             yield from _located(name, _each_image(members, form))
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise _of(name, error) from None
 
 
 def objects(stream: BinaryIO, name: str) -> Iterator[Located | Failure]:

@@ -221,12 +221,14 @@ def masks_of(
     record: dict | None, names: Iterable[str], size: Size | None = None, where: str = ""
 ) -> tuple[dict[str, Mask | None], dict[str, str]]:
     """`mask_of` of each task, and the reasons of those that failed or are broken."""
-    masks, failed = {}, {}
+    masks: dict[str, Mask | None] = {}
+    failed: dict[str, str] = {}
     asked = dict.fromkeys(names)
     encoded = {task: rle for task, rle in (record or {}).get("masks", {}).items() if task in asked}
     if record is not None and not record.get("failed") and DRAWING not in record:
         with contextlib.suppress(InputError):  # one is broken: then one by one, to say which
-            masks = dict(zip(encoded, Mask.from_rles(list(encoded.values()))))
+            decoded = Mask.from_rles(list(encoded.values()))
+            masks = {task: _check_frame(mask, record) for task, mask in zip(encoded, decoded)}
     for task in asked:
         if task not in masks:
             try:
@@ -250,12 +252,19 @@ def mask_of(record: dict | None, task: str, size: Size | None = None, where: str
         if DRAWING in record:
             return record[DRAWING].mask(task, size)
         if task in record.get("masks", {}):
-            return Mask.from_rle(record["masks"][task])
+            return _check_frame(Mask.from_rle(record["masks"][task]), record)
         if "outlines" in record:  # an image's outlines name the tasks that are there; the others are empty
             return Mask.from_polygons(tuple(record["size"]), record["outlines"].get(task, ()))
     except InputError as error:
         raise InputError(f"{where}: {record['id']}: {error}" if where else str(error)) from None
     return None
+
+
+def _check_frame(mask: Mask, record: Mapping) -> Mask:
+    """The mask. Raises InputError where its record says another size."""
+    if record.get("size") and mask.size != tuple(record["size"]):
+        raise InputError(f"the mask has the size {list(mask.size)}, its record says {record['size']}")
+    return mask
 
 
 def frame_of(truth: Mapping | None, size: Size | None) -> Size | None:

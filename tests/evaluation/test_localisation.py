@@ -102,9 +102,9 @@ def test_reasons_of_what_could_not_be_measured_and_of_averages(cli, tmp_path):
     rectangle = {"size": [3, 3], "counts": [0, 5, 4]}
     (tmp_path / "pred").write_text('{"id": "a", "size": [3, 3], "heatmap": "absent.npz"}\n')
     for truth, reason in (
-        (rectangle, "none of the 1 CXRs with a truth could be measured"),
+        (rectangle, "no CXR with a truth could be measured: 1 failed"),
         ({"size": [3, 3], "counts": [9]}, "no CXR with a truth"),
-        ({"size": [3, 3], "counts": [8]}, "no CXR with a truth that could be read: 1 failed"),
+        ({"size": [3, 3], "counts": [8]}, "no CXR with a truth could be measured: 1 failed"),
     ):
         (tmp_path / "truth").write_text(json.dumps({"id": "a", "masks": {"Edema": truth}}) + "\n")
         result = cli(
