@@ -451,7 +451,11 @@ def test_truth_with_masks_and_points_in_one_record(work, cli):
     [
         ({"image": None}, 'no "image" key; name the X-rays with --images'),
         ({"image": "none.png"}, "none.png: No such file or directory"),
-        ({"size": [1, 2], "masks": {}}, "the record's size is [1, 2], that of x.png [60, 90]"),
+        (
+            {"size": [1, 2], "masks": {"Edema": {"size": [1, 2], "counts": [1, 1]}}},
+            "the record's size is [1, 2], that of x.png [60, 90]",
+        ),
+        ({"size": [1, 2]}, "[1, 2]"),
         ({"sign": "up"}, "\"sign\" is 'up', not one of positive, abs, raw"),
         ({"heatmap": "none.npz"}, "none.npz: No such file or directory"),
         ({"points": {"Edema": [[99, 1]]}}, "the point (99, 1) lies outside the image of 60 x 90"),
