@@ -15,14 +15,14 @@ from chextools.masks.mask import Mask, union
 
 RULES = ("majority", "union", "intersection", "staple")
 
-_ITERATIONS = 10_000
+_ITERATIONS = 100_000  # readers who agree little need tens of thousands, a second of time
 _CONVERGED = 1e-14
 
 
 def agreed(masks: Sequence[Mask], rule: str) -> Mask:
     """The mask of readers of one image, at least one, of one size. A majority is more than half of them.
 
-    Raises InputError for masks of different sizes.
+    Raises InputError for masks of different sizes, and for readers between whom STAPLE does not decide.
     """
     sizes = {mask.size for mask in masks}
     if len(sizes) > 1:
@@ -77,4 +77,6 @@ def _staple(lengths: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.nda
         change = np.abs([sensitivity - before[0], specificity - before[1]]).max()
         if change < _CONVERGED:
             break
+    else:
+        raise InputError(f"STAPLE finds no rest in {_ITERATIONS} rounds, so little do the readers agree: take a vote")
     return truth[case.ravel()], sensitivity, specificity

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from chextools.errors import InputError
+from chextools.masks import consensus
 from chextools.masks.consensus import RULES, agreed, staple
 from chextools.masks.mask import Mask
 from chextools.metrics import catalogue
@@ -43,6 +44,22 @@ def test_staple_is_that_of_itk(seed, count):
     sensitivity, specificity = staple(masks)
     np.testing.assert_allclose(sensitivity, theirs.GetSensitivity(), atol=2e-5)
     np.testing.assert_allclose(specificity, theirs.GetSpecificity(), atol=2e-5)
+
+
+def test_staple_goes_on_until_it_rests(monkeypatch):
+    """Of readers who hardly agree ITK makes 35,565 rounds, and this mask."""
+    counts = (
+        "01Q1000000000000000000000000000000000000000[O",
+        "0342311ML2311ML2302L01M4e0OELK4GO7O12G17N01I36NL1O33LN0043J00N5<KD3?KC3g0NX1NnM4>O@O2369KG0=0BM61O2JN610",
+        "033N10O0O022N00O3OL02053I37OJK0<4DL2O01<0BO1040M11131NM30I03010L10O:0N0J00060I00020O10Ob02"
+        "^ON0080L1KO113OL1OO0060J12ON0b00^O52K0020M125MK>2C9OD4031I<1C000041M:NE505:IINN4ON81N1J=5_"
+        "OK300065GK216ON4LLM1",
+    )
+    masks = [Mask.from_rle({"size": [33, 21], "counts": each}) for each in counts] + [Mask.empty((33, 21))]
+    assert agreed(masks, "staple").area == 288
+    monkeypatch.setattr(consensus, "_ITERATIONS", 1000)
+    with pytest.raises(InputError, match="STAPLE finds no rest in 1000 rounds"):
+        agreed(masks, "staple")
 
 
 @pytest.mark.parametrize("rule", RULES)
