@@ -16,7 +16,7 @@ from chextools.masks.mask import Mask, union
 RULES = ("majority", "union", "intersection", "staple")
 
 _ITERATIONS = 100_000  # readers who agree little need tens of thousands, a second of time
-_CONVERGED = 1e-14
+_CONVERGED = 1e-7  # change of any sensitivity and specificity, as ITK's, which squares it
 
 
 def agreed(masks: Sequence[Mask], rule: str) -> Mask:
@@ -75,7 +75,7 @@ def _staple(lengths: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.nda
         both = marked + other
         truth = np.divide(marked, both, out=truth.copy(), where=both > 0)
         change = np.abs([sensitivity - before[0], specificity - before[1]]).max()
-        if change < _CONVERGED:
+        if change <= _CONVERGED:
             break
     else:
         raise InputError(f"STAPLE finds no rest in {_ITERATIONS} rounds, so little do the readers agree: take a vote")

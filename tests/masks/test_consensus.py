@@ -42,8 +42,8 @@ def test_staple_is_that_of_itk(seed, count):
     masks = [Mask.from_array(each) for each in pixels]
     assert (agreed(masks, "staple").to_array() == (sitk.GetArrayFromImage(found) > 0.5)).all()
     sensitivity, specificity = staple(masks)
-    np.testing.assert_allclose(sensitivity, theirs.GetSensitivity(), atol=2e-5)
-    np.testing.assert_allclose(specificity, theirs.GetSpecificity(), atol=2e-5)
+    np.testing.assert_allclose(sensitivity, theirs.GetSensitivity(), atol=1e-9)
+    np.testing.assert_allclose(specificity, theirs.GetSpecificity(), atol=1e-9)
 
 
 def test_staple_goes_on_until_it_rests(monkeypatch):
