@@ -114,7 +114,8 @@ def run(command: Command) -> NoReturn:
         code = 1
         _say(program, "error", f"{error.filename or 'input/output'}: {error.strerror or error}")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_DFL)
     if code and sys.stdout is not None:
         _discard(sys.stdout)
     _leave(program, code)
@@ -141,14 +142,25 @@ def _leave(program: str, code: int) -> None:
 
         met = has_met()
     if not (waiting or met):
-        is_ours = os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "") == program
-        if not is_ours or not all(thread.daemon for thread in others):
+        if not _is_alone(program) or not all(thread.daemon for thread in others):
             return
         atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter does
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, AttributeError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _is_alone(program: str) -> bool:
+    """Whether the process runs the command and nobody's code besides: no profiler's, and no user's own file, which may
+    hold files that are written when the interpreter ends.
+    """
+    frame = sys._getframe()  # noqa: SLF001 - coverage takes the place of __main__, but not of the first frame
+    while frame.f_back:
+        frame = frame.f_back
+    started = os.path.basename(frame.f_globals.get("__file__") or "")
+    usercode = sys.modules.get("chextools.plumbing.usercode")
+    return started == program and not (usercode and usercode.has_run())
 
 
 def _complete(command: Command) -> int:

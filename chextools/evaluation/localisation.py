@@ -321,7 +321,7 @@ class _Kind:
 
     def _reason(self, row: Mapping, positives: int, metric: Metric) -> str:
         failures = self.rows.failures(self.of_masks, row["task"])
-        if failures >= max(positives, 1):
+        if not row["n"] and failures >= max(positives, 1):
             return f"no CXR with a truth could be measured: {failures} failed"
         if not positives:
             return "no CXR with a truth"

@@ -104,7 +104,7 @@ class Patches:
         """
         v, slack = self._pixels.values, self._pixels.slack
         columns_of, rows_of = self._pixels.axes
-        for apart in (_APART, 1):
+        for apart in (_APART, 1) if min(v.shape) > 1 else ():
             rows = _knots(np.diff(v[:, ::apart], 2, axis=0), slack)
             columns = _knots(np.diff(v[::apart].T, 2, axis=0), slack)
             if len(rows) * len(columns) * 8 > v.size:

@@ -28,7 +28,6 @@ from chextools.tasks import choose
 log = logging.getLogger(__name__)
 
 _KEYS = ("subject_id", "study_id")
-_OF_IMAGES = ("dicom_id", *_KEYS)
 _FRONTAL, _LATERAL = ("PA", "AP", "AP AXIAL", "PA RLD", "PA LLD", "AP RLD", "AP LLD"), ("LATERAL", "LL")
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 

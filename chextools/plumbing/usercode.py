@@ -16,6 +16,8 @@ from typing import Any
 
 from chextools.errors import InputError
 
+_ran: list[str] = []  # files
+
 _SPEC = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 
 
@@ -38,6 +40,11 @@ class UserCode:
 def is_user_code(text: str) -> bool:
     """Whether a text is FILE.py:NAME."""
     return _SPEC.fullmatch(text) is not None
+
+
+def has_run() -> bool:
+    """Whether any such code has been run in this process."""
+    return bool(_ran)
 
 
 def split(text: str) -> tuple[str, str]:
@@ -70,6 +77,7 @@ def load(text: str) -> UserCode:
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    _ran.append(path)
     sys.modules[module_name] = module  # as for any import: dataclasses and pickles look there
     with _in_one_line(path):
         spec.loader.exec_module(module)

@@ -10,7 +10,6 @@ SIZES = {"single": 800, "sheet": 320, "grid": 320}  # of an X-ray's longer side,
 SELECTIONS = {"worst": "worst first", "best": "best first", "random": "drawn at random"}
 
 _SHEET, _SHEET_PIXELS = (5, 4), 8000  # columns and rows of a page, and pixels of its sides, at most
-_CAPTION = {"single": 26, "sheet": 17, "grid": 17}  # how wide a caption is at least, in sizes of its text
 
 
 @dataclass(frozen=True, kw_only=True)

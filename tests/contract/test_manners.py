@@ -148,3 +148,19 @@ def test_a_command_ends_without_taking_itself_apart(tmp_path, before, in_order):
     assert result.returncode == 0 and "chex-eval" in result.stdout
     assert "at the end" in result.stderr
     assert ("apart" in result.stderr, "function calls" in result.stdout) == (in_order, in_order)
+
+
+def test_what_a_users_file_holds_open_is_written(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        f"log = open({str(tmp_path / 'log.txt')!r}, 'w')\n"
+        "log.write('kept')\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Conv2d(3, 2, 3)\n"
+        "    def forward(self, x): return self.layer(x).mean((2, 3))\n"
+    )
+    options = ["own.py:Net", "-o", "net.pt", "--task", "Edema", "--task", "Mass", "--size", "32"]
+    result = subprocess.run([*launcher("chex-import"), *options], cwd=tmp_path, capture_output=True, text=True)
+    assert (tmp_path / "log.txt").read_text() == "kept", result.stderr

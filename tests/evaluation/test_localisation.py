@@ -114,6 +114,16 @@ def test_reasons_of_what_could_not_be_measured_and_of_averages(cli, tmp_path):
         assert [row["reason"] for row in rows] == [reason, "undefined for every task"] * 2
 
 
+def test_a_reason_is_not_that_others_failed(cli, tmp_path):
+    nothing, drawn, broken = ({"size": [3, 3], "counts": counts} for counts in ([9], [0, 5, 4], [8]))
+    for name, masks in (("pred", (nothing, broken, broken)), ("truth", (drawn, nothing, nothing))):
+        lines = [json.dumps({"id": f"p{k}", "masks": {"Edema": mask}}) + "\n" for k, mask in enumerate(masks)]
+        (tmp_path / name).write_text("".join(lines))
+    result = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "pixel")
+    row = json.loads(result.out.splitlines()[0])
+    assert (row["metric"], row["reason"]) == ("precision", "nothing is predicted where there is a truth")
+
+
 def test_a_tolerance_forgives_a_near_miss(world):
     near = np.zeros(SIZE)
     near[17, 20] = 1  # three rows below the last of the truth

@@ -31,6 +31,15 @@ def test_a_map_of_one_value_has_it_at_every_pixel(input_size, smooth):
             assert not binarize(given, (400, 500), threshold, input_size=input_size, smooth=smooth).area
 
 
+@pytest.mark.parametrize("shape", [(64, 1), (1, 64), (1, 2), (2, 1)])
+def test_maps_one_node_wide(shape):
+    values = np.linspace(0, 1, 64, dtype=np.float32)[: max(shape)].reshape(shape)
+    surface = surface_of(values, (500, 400))
+    mask = binarize(values, (500, 400), 0.5)
+    assert (mask.to_array() == (surface.dense() > 0.5 * surface.maximum)).all() and mask.area
+    assert surface.histogram().sum() == 200_000
+
+
 def test_masks_with_holes_are_filled_only_by_otsu():
     ring = np.zeros((9, 9), np.float32)
     ring[2:7, 2:7] = 1

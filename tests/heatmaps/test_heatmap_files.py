@@ -243,6 +243,15 @@ def test_a_member_that_unpacks_to_more_than_it_claims(tmp_path):
     tracemalloc.stop()
 
 
+def test_maps_that_take_what_they_are_have_no_other_bound(tmp_path, monkeypatch):
+    """What chex-cam wrote can be read: of large inputs and many tasks it is larger than what may be unpacked."""
+    monkeypatch.setattr("chextools.heatmaps.npz.MAX_MAPS", 50)
+    path = write(tmp_path / "p1.npz", example())
+    assert read_npz(path).maps
+    np.savez_compressed(path, **arrays())
+    assert refused(read_npz, path).startswith("zip bomb: maps ")
+
+
 def test_a_flipped_bit_is_noticed(tmp_path):
     path = write(tmp_path / "p1.npz", example())
     data = bytearray(path.read_bytes())
