@@ -161,6 +161,6 @@ def test_what_a_users_file_holds_open_is_written(tmp_path):
         "        self.layer = torch.nn.Conv2d(3, 2, 3)\n"
         "    def forward(self, x): return self.layer(x).mean((2, 3))\n"
     )
-    options = ["own.py:Net", "-o", "net.pt", "--task", "Edema", "--task", "Mass", "--size", "32"]
+    options = ["own.py:Net", "-o", "net.pt", "--tasks", "Edema,Mass", "--size", "32"]
     result = subprocess.run([*launcher("chex-import"), *options], cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "log.txt").read_text() == "kept", result.stderr
