@@ -281,3 +281,19 @@ def test_a_network_that_draws_at_random_is_not_what_was_imported(net):
 
     with pytest.raises(InputError, match="differs from the original by"):
         of_module(Drifting().eval(), ["A", "B", "C"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x + statistics.mean([])", "own.py:5: StatisticsError"),
+        ("x.mean((2, 3)) @ torch.ones(5, 2)", "own.py:5: RuntimeError"),
+    ],
+)
+def test_an_error_within_a_library_names_the_users_line(cli, tmp_path, monkeypatch, line, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        f"import statistics, torch\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        return {line}\n"
+    )
+    result = cli("chex-import", "own.py:Net", "-o", "net.pt", "--tasks", "Edema,Mass", "--size", "32")
+    assert result.code == 1 and f"cannot be traced: {said}" in result.err

@@ -13,6 +13,7 @@ import operator
 import os
 import re
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -144,11 +145,13 @@ def _of_one(node: fx.Node) -> bool:
 
 
 def _where(error: BaseException) -> str:
-    """FILE:LINE that raised an error, unless it is of a library."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames or "site-packages" in frames[-1].filename or not os.path.isfile(frames[-1].filename):
-        return ""
-    return f"{os.path.relpath(frames[-1].filename)}:{frames[-1].lineno}"
+    """FILE:LINE of the last code on the way to an error that is neither ours nor a library's; empty where none is."""
+    own, standard = os.path.dirname(os.path.dirname(__file__)), sysconfig.get_paths()["stdlib"]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = frame.filename
+        if os.path.isfile(path) and "-packages" not in path and not path.startswith((own + os.sep, standard + os.sep)):
+            return f"{os.path.relpath(path)}:{frame.lineno}"
+    return ""
 
 
 class _WritesToView(Exception):
