@@ -263,6 +263,16 @@ def run_of(xrays, folder, ranks=ALONE, device="cpu", outlines=None, **settings) 
     return run
 
 
+def test_a_finished_run_that_is_resumed_shows_how_it_stood(xrays, tmp_path):
+    from chextools.cli.train import _SoFar
+
+    rows = [row for row in run_of(xrays, tmp_path / "RUN", steps=1).events() if row]
+    again = run_of(xrays, tmp_path / "RUN", steps=1)
+    shown = _SoFar(again)
+    assert again.finished and without_times([row for row in again.events() if row]) == without_times(rows)
+    assert shown(rows[-1]).startswith("AUROC ")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(xrays, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "RUN"

@@ -191,8 +191,10 @@ class _SoFar:
         if isinstance(row, dict):
             known = [value for value in row["auroc"].values() if value is not None]
             self.auroc = f"AUROC {sum(known) / len(known):.3f}" if known else ""
-        learner = getattr(self.run, "learner", None)  # none of a run that had been finished
-        if learner and time.monotonic() - self.looked > LOOK_EVERY and learner.loss_count:
+        if self.run.finished:  # maybe before it was resumed, and then has no learner
+            return self.auroc
+        learner = self.run.learner
+        if time.monotonic() - self.looked > LOOK_EVERY and learner.loss_count:
             self.looked = time.monotonic()
             self.loss = f"loss {float(learner.loss_sum) / learner.loss_count:.4f}"
         return ", ".join(filter(None, [self.loss, self.auroc]))

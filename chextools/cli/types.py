@@ -7,8 +7,6 @@ from typing import Any
 
 import click
 
-from chextools.records.sizes import is_spacing
-
 
 class Shard(click.ParamType):
     """I/N: part I of N, counted from 1."""
@@ -112,6 +110,8 @@ class Spacing(click.ParamType):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         if value in ("record", "px"):
             return str(value)
+        from chextools.records.sizes import is_spacing
+
         try:
             side = float(str(value))
         except ValueError:

@@ -83,9 +83,9 @@ class Gathered(Sequence[Looked]):
     def patients(self) -> list[str]:
         return [self._patients.get(number) or patient_of(identifier) for number, identifier in enumerate(self.ids)]
 
-    def failures(self, of_masks: bool, task: str) -> int:
-        """How many could not be measured: of masks, or of points and heatmaps."""
-        return sum(task in by_kind[0 if of_masks else 1] for by_kind in self._failed.values())
+    def failures(self, of_masks: bool, task: str) -> list[int]:
+        """Numbers of those that could not be measured: of masks, or of points and heatmaps."""
+        return [number for number, by_kind in self._failed.items() if task in by_kind[0 if of_masks else 1]]
 
     def __len__(self) -> int:
         return len(self.ids)

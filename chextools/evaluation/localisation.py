@@ -157,7 +157,7 @@ class _Kind:
             self.measured = self.measured[:, :, columns]
         self.places = places_of(settings)
         self.in_truth, self.is_predicted = rows.has_truth, rows.has_prediction
-        self.failed = failed + np.array([rows.failures(of_masks, task) for task in self.names])
+        self.failed = failed + np.array([len(rows.failures(of_masks, task)) for task in self.names])
 
     def add(self, name: str, result: Evaluation) -> None:
         """A metric's rows, and its table where it has a value per CXR."""
@@ -314,20 +314,18 @@ class _Kind:
 
     def _explain(self, rows: Sequence[dict], metric: Metric) -> None:
         """Why a task has no value, into its row."""
-        positives = dict(zip(self.names, (self._areas(self.in_truth)[2] > 0).sum(axis=0).tolist()))
         for row in rows:
             if np.isnan(row["mean"]):
-                row["reason"] = NO_TASK if row["task"] == AVERAGE else self._reason(row, positives[row["task"]], metric)
+                row["reason"] = NO_TASK if row["task"] == AVERAGE else self._reason(row["metric"], row["task"], metric)
 
-    def _reason(self, row: Mapping, positives: int, metric: Metric) -> str:
-        failures = self.rows.failures(self.of_masks, row["task"])
-        if not row["n"] and failures >= max(positives, 1):
-            return f"no CXR with a truth could be measured: {failures} failed"
-        if not positives:
+    def _reason(self, name: str, task: str, metric: Metric) -> str:
+        positive = self.in_truth & (self.measured[:, 2, self.names.index(task)] > 0)
+        failures = self.rows.failures(self.of_masks, task)
+        if failures and positive.sum() == positive[failures].sum():
+            return f"no CXR with a truth could be measured: {len(failures)} failed"
+        if not positive.any():
             return "no CXR with a truth"
-        if row["metric"] in _OF_NOTHING:
-            return _OF_NOTHING[row["metric"]]
-        return metric.undefined or f"undefined for all {positives} CXRs with a truth"
+        return _OF_NOTHING.get(name) or metric.undefined or f"undefined for all {positive.sum()} CXRs with a truth"
 
 
 def _silent(values: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:

@@ -164,7 +164,7 @@ def _rows(
     for k in sorted(range(len(names)), key=names.__getitem__):
         row = interval_row(metric, names[k], mean[k], replicates[:, k], n[k], failed[k], drawable[k]) | told
         if np.isnan(mean[k]):
-            row["reason"] = "nothing to tell readers apart" if n[k] else "no CXR in which it is defined of any readers"
+            row["reason"] = "nothing to tell readers apart" if n[k] else "defined for no CXR"
         yield row
     over = bootstrap.nanmean(replicates, axis=1)
     row = interval_row(metric, AVERAGE, float(bootstrap.nanmean(mean)), over, n.sum(), failed.max(), drawable.max())

@@ -21,7 +21,7 @@ import numpy as np
 from chextools import tasks
 from chextools.errors import InputError, LimitError
 from chextools.heatmaps.heatmaps import Heatmaps, checked_sign
-from chextools.plumbing.zips import DEFLATED, STORED, Member, read_bytes, zip_members
+from chextools.plumbing.zips import DEFLATED, MAX_FILE, STORED, Member, read_bytes, zip_members
 from chextools.records.sizes import MAX_INPUT, check_size
 
 MAX_MAPS = 2**26  # bytes of all maps in an npz that are unpacked: 26 maps of 800 x 800
@@ -35,8 +35,11 @@ def write_npz(target: str | os.PathLike | BinaryIO, heatmaps: Heatmaps) -> None:
         raise InputError(f"{heatmaps.id}: an npz holds one or more maps of one shape, not {len(shapes)} shapes")
     if heatmaps.input_size is None:
         raise InputError(f"{heatmaps.id}: an npz needs the size of the network's input")
+    maps = np.stack(list(heatmaps.maps.values())).astype("<f4")
+    if maps.nbytes > MAX_FILE - MAX_OTHER:
+        raise LimitError(f"{heatmaps.id}: {maps.nbytes} bytes of heatmaps are more than a file may have: fewer --task")
     arrays = {
-        "maps": np.stack(list(heatmaps.maps.values())).astype("<f4"),
+        "maps": maps,
         "tasks": np.array(list(heatmaps.maps)),
         "input_size": np.array(check_size(heatmaps.input_size, "input_size", MAX_INPUT), "<i8"),
         "id": np.array(heatmaps.id),
@@ -144,10 +147,8 @@ _NPY = re.compile(
 
 def _npy(name: str, member: Member) -> np.ndarray:
     """The array in a member of an npz, whose size is checked before it is unpacked."""
-    limit = MAX_MAPS if name == "maps" else MAX_OTHER
-    if name == "maps" and member.method == STORED:
-        limit = len(member.data)  # it takes what it is
-    limit = min(limit, 1032 * len(member.data))  # deflate's best is 1 to 1032
+    most = MAX_OTHER if name != "maps" else MAX_FILE if member.method == STORED else MAX_MAPS
+    limit = min(most, 1032 * len(member.data))  # deflate's best is 1 to 1032
     if member.size > limit:
         raise LimitError(f"zip bomb: {name} claims {member.size} bytes, packed in {len(member.data)}")
     content = member.data

@@ -104,9 +104,9 @@ class Patches:
         """
         v, slack = self._pixels.values, self._pixels.slack
         columns_of, rows_of = self._pixels.axes
-        for apart in (_APART, 1) if min(v.shape) > 1 else ():
-            rows = _knots(np.diff(v[:, ::apart], 2, axis=0), slack)
-            columns = _knots(np.diff(v[::apart].T, 2, axis=0), slack)
+        for apart in (_APART, 1):
+            rows = _knots(np.diff(v[:, ::apart], 2, axis=0), slack, len(v))
+            columns = _knots(np.diff(v[::apart].T, 2, axis=0), slack, v.shape[1])
             if len(rows) * len(columns) * 8 > v.size:
                 break
             spans = [(a, b, -(-(b - a) // _NARROW)) for a, b in zip(columns.tolist(), columns[1:].tolist())]
@@ -255,10 +255,11 @@ class Patches:
         return counts.astype(np.int64)
 
 
-def _knots(kinks, slack):
+def _knots(kinks, slack, nodes):
     """The first and the last node, and those at which some line has a kink: second differences [nodes - 2, lines]."""
-    inner = np.abs(kinks).max(axis=1, initial=0) > 2 * slack
-    return np.flatnonzero(np.concatenate(([True], inner, [True])))
+    is_knot = np.ones(nodes, bool)
+    is_knot[1:-1] = np.abs(kinks).max(axis=1, initial=0) > 2 * slack
+    return np.flatnonzero(is_knot)
 
 
 def _between(rows, knots):

@@ -51,6 +51,8 @@ def read_truth(sources: str | Sequence[str], stdin: BinaryIO, settings: TruthSet
     else:
         items = _of_readers(sources, stdin)
     truth = truth_of(settled(items, settings, stdin), named(sources))
+    if not truth.tasks:
+        raise InputError(f"{truth.where}: no finding of any image, and none that was looked for")
     several = []
     if truth.may_have_boxes and settings.consensus is None:
         several = [i for i, r in truth.records.items() if DRAWING in r and len(r[DRAWING].readers) > 1]
@@ -195,8 +197,6 @@ def truth_of(items: Iterable[Located | Failure], where: str) -> Truth:
     if not found:
         reason = f" ({failures[0].where}: {failures[0].reason})" if failures else ""
         raise InputError(f"{where}: no truth{reason}")
-    if not names:
-        raise InputError(f"{where}: no finding of any image, and none that was looked for")
     return Truth(found, tasks.study_order(names), failures, where, boxes)
 
 

@@ -209,9 +209,8 @@ def _check_shape(bare: bytes) -> None:
         if not brackets:
             return
         brackets = brackets.replace(b"[]", b".").replace(b"{}", b".").replace(b".", b"")
-    if (
-        len(brackets) > MAX_DEPTH or b"[]" in brackets or b"{}" in brackets
-    ):  # few that have no partner are another fault
+    # Few without a partner are another fault.
+    if len(brackets) > MAX_DEPTH or b"[]" in brackets or b"{}" in brackets:
         raise LimitError(_TOO_DEEP)
 
 

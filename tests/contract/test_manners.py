@@ -163,4 +163,4 @@ def test_what_a_users_file_holds_open_is_written(tmp_path):
     )
     options = ["own.py:Net", "-o", "net.pt", "--tasks", "Edema,Mass", "--size", "32"]
     result = subprocess.run([*launcher("chex-import"), *options], cwd=tmp_path, capture_output=True, text=True)
-    assert (tmp_path / "log.txt").read_text() == "kept", result.stderr
+    assert result.returncode == 0 and (tmp_path / "log.txt").read_text() == "kept", result.stderr

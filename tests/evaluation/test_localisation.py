@@ -122,6 +122,8 @@ def test_a_reason_is_not_that_others_failed(cli, tmp_path):
     result = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "pixel")
     row = json.loads(result.out.splitlines()[0])
     assert (row["metric"], row["reason"]) == ("precision", "nothing is predicted where there is a truth")
+    distance = cli("chex-eval", tmp_path / "pred", "--truth", tmp_path / "truth", "--metric", "hd95")
+    assert json.loads(distance.out.splitlines()[0])["reason"] == "undefined for all 1 CXRs with a truth"
 
 
 def test_a_tolerance_forgives_a_near_miss(world):

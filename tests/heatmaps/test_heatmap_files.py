@@ -248,6 +248,10 @@ def test_maps_that_take_what_they_are_have_no_other_bound(tmp_path, monkeypatch)
     monkeypatch.setattr("chextools.heatmaps.npz.MAX_MAPS", 50)
     path = write(tmp_path / "p1.npz", example())
     assert read_npz(path).maps
+    with monkeypatch.context() as patch:
+        patch.setattr("chextools.heatmaps.npz.MAX_FILE", 2**20)
+        with pytest.raises(LimitError, match="more than a file may have"):
+            write(tmp_path / "p2.npz", example())
     np.savez_compressed(path, **arrays())
     assert refused(read_npz, path).startswith("zip bomb: maps ")
 

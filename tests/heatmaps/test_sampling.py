@@ -132,7 +132,7 @@ def test_what_patches_cannot_tell_cheaply_is_left_to_the_pixels():
 
 def test_a_map_that_was_upsampled_is_few_patches():
     """From 4 x 5 nodes: kinks at few lines, however fine the grid in which it comes."""
-    knots = patches._knots(np.array([[0.0], [0.5], [0.0]]), F32(0.1))
+    knots = patches._knots(np.array([[0.0], [0.5], [0.0]]), F32(0.1), 5)
     assert knots.tolist() == [0, 2, 4]
     lines = np.array([[0.0], [4.0], [2.0]], F32)
     assert patches._between(lines, knots).ravel().tolist() == [0, 2, 4, 3, 2]
